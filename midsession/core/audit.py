@@ -1,0 +1,241 @@
+"""The audit: can this check fail at all? Each check that passed is judged again over the same run, spoilt.
+
+A history is spoilt in small, whole ways: all records of one event are gone, or come a day late, or say something else,
+or there are more of them than there were. Its logs stay whole, so that nothing is inconclusive only for a missing log.
+A check that fails over none of these histories, and is not even in doubt about its own events, promises nothing that
+this run could have broken (PROMISES: a check that cannot fail is found). Spoiling knows no check: what a check looks
+for is read from its fields.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from midsession.core.history import AGENT, FOREVER, PROGRAM, History
+from midsession.core.judge import Build, judge_check
+from midsession.core.plan import CheckPlan, Plan
+from midsession.core.record import Event, LogFile, Record
+from midsession.core.verdict import Finding, Status
+
+DAY_NS = 86_400 * 10**9
+MOST_COPIES = 20_000
+Files = Mapping[str, LogFile]
+Spoil = tuple[str, Callable[[], Files]]
+
+_OWN = frozenset({Event.BEGUN, Event.TRIGGERED, Event.INJECTED, Event.WITNESSED, Event.EFFECTIVE, Event.ENDED})
+"""What tells when the steps were and when the run ended: spoiling that would only move the ground under a check."""
+_OF_CLIENTS = frozenset(
+    {
+        *(Event.CONNECTING, Event.CONNECTED, Event.SENT, Event.RECEIVED, Event.REPLIED, Event.END, Event.CLOSED),
+        *(Event.ERROR, Event.LOST, Event.RECONNECTING, Event.GAVE_UP, Event.MARK, Event.PROTOCOL_ERROR),
+    }
+)
+_OF_SERVICES = frozenset(
+    {
+        *(Event.LISTENING, Event.ACCEPTED, Event.RECEIVED, Event.SENT, Event.END, Event.CLOSED, Event.ERROR),
+        Event.CLIENT_LOST,
+    }
+)
+_OF_AGENTS = frozenset({Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE, Event.HEALED})
+
+
+class Audited(msgspec.Struct, frozen=True, kw_only=True):
+    """What the audit found about one check: whether it can fail, how (`spoilt`), and what it then said (`seen`)."""
+
+    check: str
+    promise: str
+    place: str
+    passed: bool
+    can_fail: bool
+    spoilt: str
+    seen: str
+    tried: int
+
+
+def audit(plan: Plan, files: Files, hosts: Collection[str], build: Build) -> list[Audited]:
+    """Audit every check of the plan over its run, in the plan's order."""
+    history = History.of(plan, files, hosts)
+    return [_audit_one(check, history, files, hosts, build) for check in plan.checks]
+
+
+def _audit_one(check: CheckPlan, history: History, files: Files, hosts: Collection[str], build: Build) -> Audited:
+    as_it_was = judge_check(check, history, build)
+    if as_it_was.status is not Status.PASS:
+        return _audited(as_it_was, True, "in this run as it is", as_it_was.seen, 1)
+    tried = 0
+    for spoilt, spoil in _spoils(check, history, files):
+        tried += 1
+        finding = judge_check(check, History.of(history.plan, spoil(), hosts), build)
+        if finding.status is Status.FAIL:
+            return _audited(as_it_was, True, spoilt, finding.seen, tried)
+    return _audited(as_it_was, False, "", f"it passes in all of {tried} spoilt runs", tried)
+
+
+def _audited(finding: Finding, can_fail: bool, spoilt: str, seen: str, tried: int) -> Audited:
+    passed = finding.status is Status.PASS
+    return Audited(
+        check=finding.check,
+        promise=finding.promise,
+        place=finding.place,
+        passed=passed,
+        can_fail=can_fail,
+        spoilt=spoilt,
+        seen=seen,
+        tried=tried,
+    )
+
+
+# --- spoiling ------------------------------------------------------------------------------------------------------
+
+
+def _spoils(check: CheckPlan, history: History, files: Files) -> Iterator[Spoil]:
+    """The ways to spoil a run, those with the events that the check names first."""
+    named = [Event(word) for word in _words(check.args) if word in _EVENTS]
+    there = [Event(name) for name in dict.fromkeys(r.event for r in history) if name not in _OWN]
+    copies, fields = min(MOST_COPIES, 1 + max(_numbers(check.args), default=0)), _fields(check.args)
+    for event in dict.fromkeys([*named, *there]):
+        yield f"without any {event}", partial(_each, files, event, _gone)
+        yield f"every {event} a day late", partial(_each, files, event, _late)
+        yield f"every {event} says something else", partial(_each, files, event, _altered)
+        yield f"without every other {event}", partial(_of_each_client, files, event, lambda found: found[::2])
+        yield f"every {event} twice", partial(_of_each_client, files, event, _twice)
+        yield f"what {event} says in reverse order", partial(_of_each_client, files, event, _reversed)
+        yield f"{event} again and again", partial(_more, history, files, event, fields, copies)
+
+
+_EVENTS = frozenset(event.value for event in Event) - {event.value for event in _OWN}
+
+
+def _words(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for inner in _inner(value):
+        yield from _words(inner)
+
+
+def _numbers(value: object) -> Iterator[int]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        yield value
+    for inner in _inner(value):
+        yield from _numbers(inner)
+
+
+def _inner(value: object) -> Collection[object]:
+    return list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+
+
+def _fields(args: object) -> dict[str, Any]:
+    """The fields of a record that a check with these fields means."""
+    found: dict[str, Any] = {}
+    for inner in [args, *_inner(args)]:
+        if isinstance(inner, Mapping):
+            found |= inner.get("where", {})
+            found |= {"how": inner["as_"]} if inner.get("as_") else {}
+            text = inner.get("contains") or inner.get("matches")
+            # The plain characters of an expression: what it matches, where it is a simple one.
+            found |= (
+                {"text": re.sub(r"\\[bBAzdDwWsSpP]|[\\^$.|?*+()\[\]{}]", "", text)} if isinstance(text, str) else {}
+            )
+            found |= _fields(list(_inner(inner))) if inner is not args else {}
+    return found
+
+
+def _each(files: Files, event: str, change: Callable[[Record], Record | None]) -> Files:
+    """The files with each record of the event changed, or gone (None)."""
+
+    def spoilt(records: list[Record]) -> list[Record]:
+        changed = (change(r) if r.event == event else r for r in records)
+        return [r for r in changed if r is not None]
+
+    return {name: _with(file, spoilt(file.records)) for name, file in files.items()}
+
+
+def _of_each_client(files: Files, event: str, change: Callable[[list[Record]], list[Record]]) -> Files:
+    """The files with the records of the event changed together, client by client; they keep their places."""
+    return {name: _with(file, _changed(file.records, event, change)) for name, file in files.items()}
+
+
+def _changed(records: list[Record], event: str, change: Callable[[list[Record]], list[Record]]) -> list[Record]:
+    of_client: dict[str | None, list[Record]] = {}
+    for r in records:
+        if r.event == event:
+            of_client.setdefault(r.client, []).append(r)
+    others = [r for r in records if r.event != event]
+    # By instant, and what shares an instant by the place where it stood: a copy stands behind its original.
+    return sorted([*others, *(r for found in of_client.values() for r in change(found))], key=lambda r: (r.t_ns, r.seq))
+
+
+def _twice(found: list[Record]) -> list[Record]:
+    return [r for r in found for _ in range(2)]
+
+
+def _reversed(found: list[Record]) -> list[Record]:
+    said = [r.fields for r in reversed(found)]
+    return [msgspec.structs.replace(r, fields=fields) for r, fields in zip(found, said, strict=True)]
+
+
+def _with(file: LogFile, records: list[Record]) -> LogFile:
+    numbered = [r if r.seq == n else msgspec.structs.replace(r, seq=n) for n, r in enumerate(records, 1)]
+    return msgspec.structs.replace(file, records=numbered)
+
+
+def _gone(_: Record) -> None:
+    return None
+
+
+def _late(record: Record) -> Record:
+    return msgspec.structs.replace(record, t_ns=record.t_ns + DAY_NS)
+
+
+def _altered(record: Record) -> Record:
+    return msgspec.structs.replace(record, fields={key: _other(value) for key, value in record.fields.items()})
+
+
+_OTHER_WORDS = {"ok": "lost", "lost": "ok", "eof": "reset", "reset": "eof", "refused": "timeout"}
+
+
+def _other(value: object) -> object:
+    """Another value of the same kind: numbers a thousand million times as large, words turned round."""
+    if isinstance(value, str):
+        return _OTHER_WORDS.get(value, f"{value[::-1]}…")
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value * 10**9 + 1
+    return value
+
+
+def _more(history: History, files: Files, event: str, fields: dict[str, Any], copies: int) -> Files:
+    """The files with so many more records of the event in each log whose writer could have written it, at the end."""
+    return {name: _with(file, _longer(history, file, event, fields, copies)) for name, file in files.items()}
+
+
+def _longer(history: History, file: LogFile, event: str, fields: dict[str, Any], copies: int) -> list[Record]:
+    header, records = file.header, file.records
+    if header is None:
+        return records
+    if header.writer == PROGRAM and event in _OF_CLIENTS and header.host in history.fleets:
+        return _after_each_client(records, event, fields, copies)
+    service = header.writer == PROGRAM and header.host not in history.fleets and event in _OF_SERVICES
+    if not records or not (service or (header.writer == AGENT and event in _OF_AGENTS)):
+        return records
+    last = records[-1]
+    t_ns = min(last.t_ns, history.ended_ns) if history.ended_ns != FOREVER else last.t_ns
+    extra = msgspec.structs.replace(last, event=event, client=None, connection=1, t_ns=t_ns, fields=fields)
+    return [*records, *[extra] * copies]
+
+
+def _after_each_client(records: list[Record], event: str, fields: dict[str, Any], copies: int) -> list[Record]:
+    """Before each client's `done`, as if its session had gone on."""
+    longer: list[Record] = []
+    for r in records:
+        if r.event == Event.DONE:
+            extra = msgspec.structs.replace(r, event=event, connection=1, fields={"how": "reset", **fields})
+            longer += [extra] * copies
+        longer.append(r)
+    return longer

@@ -1,0 +1,307 @@
+"""The verdict: a pure function of the plan and the history, so that judging again gives the same bytes.
+
+Besides the scenario's own checks it judges the run itself: whether the logs are whole, whether every step fired, took
+effect and was healed, whether every client has an outcome. Silence is not success, and a broken check never passes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from midsession.core.history import CONDUCTOR, CannotTell, History
+from midsession.core.logs import PROGRAM
+from midsession.core.plan import CheckPlan, Plan
+from midsession.core.record import Event, Record
+from midsession.core.steps import StepStory
+from midsession.core.verdict import Finding, Status, Verdict
+
+SHOWN = 5
+
+
+class Judge(Protocol):
+    """What the core knows of a check."""
+
+    kind: ClassVar[str]
+
+    @property
+    def promise(self) -> str:
+        """The promise as one short sentence."""
+
+    def judge(self, history: History) -> Finding:
+        """Judge the history; may raise anything."""
+
+
+Build = Callable[[str, Mapping[str, Any]], Judge]
+"""From a check's kind and fields to the check; raises ValueError for what it cannot be."""
+
+
+def judge(
+    plan: Plan,
+    history: History,
+    build: Build,
+    always: Sequence[Judge] = (),
+    healable: Collection[str] = (),
+    problems: Sequence[str] = (),
+    mending: Collection[str] = (),
+) -> Verdict:
+    """Judge a run: the plan's checks in their order, then the run itself.
+
+    `always` are checks of the harness's own clients; `healable` are the verbs of the faults that heal; `problems` are
+    the harness's own failures as the runner knew them, also those of the clean-up, which no log can hold; `mending` are
+    the verbs of the faults that break nothing.
+    """
+    findings = [judge_check(check, history, build) for check in plan.checks]
+    if plan.clients:
+        findings += [_safely(check, history) for check in always]
+        findings += [_outcomes(history)]
+    findings += [_run(history), _logs(history), _harness(history, problems)]
+    if plan.timeline:
+        findings += [_steps(history)]
+        findings += [_witnessed(history, story, mending) for story in history.steps.values() if story.is_fault]
+        findings += [_healed(story) for story in _to_be_healed(plan, history, healable)]
+    return Verdict.of([*findings, *_no_checks(plan)])
+
+
+# --- the scenario's checks -----------------------------------------------------------------------------------------
+
+
+def judge_check(plan: CheckPlan, history: History, build: Build) -> Finding:
+    """One check of a plan over a history; never raises."""
+    try:
+        check = build(plan.kind, plan.args)
+    except Exception as error:  # noqa: BLE001 - a check that cannot even be made is an error of the run, never a pass
+        finding = _crashed(plan.kind, plan.text or plan.kind, error)
+    else:
+        finding = _safely(check, history)
+    return msgspec.structs.replace(finding, place=plan.place)
+
+
+def _safely(check: Judge, history: History) -> Finding:
+    """A check's finding; what it raises is one too, and a pass without support is none."""
+    try:
+        finding = check.judge(history)
+    except CannotTell as reason:
+        return Finding(check=check.kind, status=Status.INCONCLUSIVE, promise=check.promise, seen=str(reason))
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a check raises, the run ends with a verdict that says so
+        return _crashed(check.kind, check.promise, error)
+    if finding.status is Status.PASS and finding.support < 1:
+        seen = f"nothing in scope: {finding.seen}"
+        return msgspec.structs.replace(finding, status=Status.INCONCLUSIVE, seen=seen)
+    return finding
+
+
+def _crashed(kind: str, promise: str, error: BaseException) -> Finding:
+    text = f"the check crashed: {type(error).__name__}: {error}"
+    return Finding(check=kind, status=Status.ERROR, promise=promise, seen=text)
+
+
+def _no_checks(plan: Plan) -> Iterator[Finding]:
+    if not plan.checks:
+        yield Finding(
+            check="checks",
+            status=Status.INCONCLUSIVE,
+            promise="the scenario promises something",
+            seen="it has no checks, and zero checks is not a pass",
+        )
+
+
+# --- the run itself ------------------------------------------------------------------------------------------------
+
+
+def _run(history: History) -> Finding:
+    ended = history.ended
+    why = str(ended.fields.get("why")) if ended else "no end"
+    status = {"done": Status.PASS, "timeout": Status.INCONCLUSIVE, "interrupted": Status.INCONCLUSIVE}.get(why)
+    said = {
+        "done": "it came to its end",
+        "timeout": "it ran into its timeout",
+        "interrupted": "it was interrupted",
+        "no end": "the conductor's log has no end: the harness died",
+    }
+    notes = [str(r.fields.get("text")) for r in history.events(Event.NOTE).by(CONDUCTOR)] if status is None else []
+    return Finding(
+        check="run",
+        status=Status.ERROR if status is None else status,
+        promise="the run comes to its end",
+        seen="; ".join([said.get(why, f"the harness failed ({why})"), *notes[-SHOWN:]]),
+        support=1,
+        witnesses=[ended] if ended else [],
+    )
+
+
+def _logs(history: History) -> Finding:
+    return Finding(
+        check="logs",
+        status=Status.INCONCLUSIVE if history.gaps or not history.writers() else Status.PASS,
+        promise="every log is there and whole",
+        seen=_listing(history.gaps) or f"{len(history.writers())} logs, {len(history)} records",
+        support=len(history.writers()),
+        offenders=[gap.file for gap in history.gaps],
+    )
+
+
+def _harness(history: History, problems: Sequence[str]) -> Finding:
+    """A fleet that died in mid-run without a step that ended it cannot pass, whatever its container's exit code was."""
+    deaths = [
+        r
+        for host in history.fleets
+        for r in history.events(Event.EXITED).on(host).before_teardown()
+        if (r.fields.get("signal") or r.fields.get("code")) and r.fields.get("by") not in history.steps
+    ]
+    return Finding(
+        check="harness",
+        status=Status.ERROR if deaths or problems else Status.PASS,
+        promise="no part of the harness fails, and no fleet dies unless a step ends it",
+        seen=_listing([*problems, *map(_death, deaths)])
+        or f"{len(history.fleets)} of {len(history.fleets)} fleets lived as long as they should",
+        support=len(history.writers()),
+        witnesses=deaths[:SHOWN],
+        offenders=[r.host for r in deaths],
+    )
+
+
+def _death(record: Record) -> str:
+    signal = record.fields.get("signal")
+    return f"{record.host}: killed by SIG{signal}" if signal else f"{record.host}: code {record.fields.get('code')}"
+
+
+def _outcomes(history: History) -> Finding:
+    outcomes = history.outcomes.values()
+    unknown = [o for o in outcomes if o.word == "info" and o.by not in history.steps]
+    ended = Counter(o.by for o in outcomes if o.word == "info" and o.by in history.steps)
+    strangers = sorted(set(history.events(Event.DONE).by(PROGRAM).by_client()) - set(history.outcomes))
+    words = [f"{sum(o.word == word for o in outcomes)} {word}" for word in ("ok", "fail", "info")]
+    said = [f"{o.client}: {o.reason}" for o in unknown] + [f"{name} is not in the plan" for name in strangers]
+    return Finding(
+        check="outcomes",
+        status=Status.ERROR if strangers else Status.INCONCLUSIVE if unknown else Status.PASS,
+        promise="every client has one known outcome, or was ended by a step",
+        seen="; ".join(
+            filter(None, [", ".join(words), *(f"{n} ended by {step}" for step, n in ended.items()), _listing(said)])
+        ),
+        support=len(outcomes),
+        offenders=[o.client for o in unknown] + strangers,
+        measures={word: sum(o.word == word for o in outcomes) for word in ("ok", "fail", "info")},
+    )
+
+
+# --- the timeline --------------------------------------------------------------------------------------------------
+
+
+def _steps(history: History) -> Finding:
+    stories = history.steps.values()
+    unfired = [story for story in stories if story.triggered is None]
+    missing = (
+        {u.get("step"): u.get("missing") for u in history.ended.fields.get("unfired", [])} if history.ended else {}
+    )
+    said = [f"{s.id} never fired" + (f" ({missing[s.id]})" if missing.get(s.id) else "") for s in unfired]
+    return Finding(
+        check="timeline",
+        status=Status.INCONCLUSIVE if unfired else Status.PASS,
+        promise="every step of the timeline fires",
+        seen=_listing(said) or f"{len(stories)} of {len(stories)} fired",
+        support=len(stories),
+        witnesses=[s.triggered for s in stories if s.triggered][:SHOWN],
+        offenders=[story.id for story in unfired],
+    )
+
+
+def _witnessed(history: History, story: StepStory, mending: Collection[str]) -> Finding:
+    found = [history.find(ref) for ref in story.witnesses]
+    witness = history.find(story.witness) if all(found) else None
+    proven = story.injected is not None and story.effective is not None and witness is not None
+    hit = None if story.verb in mending else _sessions_hit(history, story)
+    missed = hit == 0 and _counts_on_a_loss(history.plan, story.id)
+    return Finding(
+        check="witness",
+        status=Status.PASS if proven and not missed else Status.INCONCLUSIVE,
+        promise=f"{story.id} ({story.verb}) takes effect",
+        seen="; ".join(filter(None, [_effect(story, witness), _hit(hit, missed)])),
+        support=1,
+        witnesses=[r for r in (story.injected, witness) if r],
+        offenders=[] if proven and not missed else [story.id],
+        place=story.place,
+        measures={} if hit is None else {"sessions_open": hit},
+    )
+
+
+def _sessions_hit(history: History, story: StepStory) -> int | None:
+    """How many sessions with the target had a connection open when the fault was injected.
+
+    None: it was not injected, nobody was to have a session with its target, or the clocks do not tell.
+    """
+    step = next(step for step in history.plan.timeline if step.id == story.id)
+    target = step.args.get("target")
+    groups = [g.name for g in history.plan.groups if target in (g.host, g.name)]
+    if story.injected is None or story.instant_ns is None or not groups or not history.comparable:
+        return None
+    opened = history.open_at(story.instant_ns)
+    return sum(client in opened for group in groups for client in history.clients_of(group))
+
+
+_LOSSES = frozenset({Event.LOST, Event.END, Event.CLOSED, Event.CLIENT_LOST})
+_OF_ATTEMPTS = frozenset({"refused", "unreachable", "name"})
+
+
+def _counts_on_a_loss(plan: Plan, step: str) -> bool:
+    """Whether a check looks for open sessions that are lost (or are not) since the step."""
+    return any(_looks_for_a_loss(check.args, step) for check in plan.checks)
+
+
+def _looks_for_a_loss(value: object, step: str) -> bool:
+    if isinstance(value, Mapping):
+        meant = value.get("since") == step and value.get("as_") not in _OF_ATTEMPTS
+        if meant and _LOSSES & {value.get("event"), value.get("meets")}:
+            return True
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return any(_looks_for_a_loss(one, step) for one in inner)
+
+
+def _hit(hit: int | None, missed: bool) -> str:
+    if hit is None:
+        return ""
+    said = f"{hit} session{'' if hit == 1 else 's'} with its target {'was' if hit == 1 else 'were'} open"
+    return f"{said}, and a check asks who lost one" if missed else said
+
+
+def _effect(story: StepStory, witness: Record | None) -> str:
+    if story.triggered is None:
+        return "it never fired"
+    if story.injected is None:
+        return "it was never injected"
+    if story.effective is None:
+        return "no witness: nothing proves that it took effect"
+    if witness is None:
+        return "its witness is in no log that can be believed"
+    after_ms = story.effective.fields.get("after_ns", 0) / 1e6
+    return f"{witness.event} on {witness.host} proves it, {after_ms:.1f} ms after"
+
+
+def _to_be_healed(plan: Plan, history: History, healable: Collection[str]) -> list[StepStory]:
+    wanted = {step.id for step in plan.timeline if step.for_s is not None or step.verb in healable}
+    return [story for story in history.steps.values() if story.id in wanted and story.injected]
+
+
+def _healed(story: StepStory) -> Finding:
+    return Finding(
+        check="healed",
+        status=Status.PASS if story.healed else Status.INCONCLUSIVE,
+        promise=f"{story.id} ({story.verb}) is healed",
+        seen="healed" if story.healed else "no log says that it was healed",
+        support=1,
+        witnesses=[story.healed] if story.healed else [],
+        offenders=[] if story.healed else [story.id],
+        place=story.place,
+    )
+
+
+def _listing(items: Any) -> str:
+    texts = [str(item) for item in items]
+    more = [f"and {len(texts) - SHOWN} more"] if len(texts) > SHOWN else []
+    return "; ".join(texts[:SHOWN] + more)

@@ -1,0 +1,115 @@
+"""What became of each client: its one outcome, and its connections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from midsession.core.logs import Gap
+from midsession.core.record import Event, Record
+
+FOREVER = 2**63 - 1
+"""An instant after all others."""
+
+Word = Literal["ok", "fail", "info"]
+
+WORDS: dict[str, Word] = {
+    "ok": "ok",
+    "lost": "fail",
+    "gave_up": "fail",
+    "protocol_error": "fail",
+    "stopped": "info",
+}
+"""`done.outcome` → the outcome. A session that was stopped from outside had no end of its own: nobody knows it."""
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a client ended: `ok`, `fail`, or `info` (nobody knows), and why.
+
+    `known_until_ns`: up to there the logs tell all about the client, so that absence can be believed; FOREVER once
+    its session was over by itself. `by`: the step of the timeline that ended the program that played it.
+    """
+
+    client: str
+    word: Word
+    reason: str
+    known_until_ns: int
+    by: str = ""
+
+
+def outcome_of(
+    client: str,
+    records: Sequence[Record],
+    exited: Record | None,
+    gaps: Sequence[Gap],
+    known_until_ns: int = 0,
+    gone: str = "",
+) -> Outcome:
+    """The one outcome of a client.
+
+    `records` are all of the client's; `exited` is the agent's record of its fleet's death, `gaps` the files of its
+    fleet that are not whole, `known_until_ns` the last instant of the file that it is in; `gone` is the step of which
+    the conductor said that it ended the client's fleet.
+    """
+    by = gone or str(exited.fields.get("by") or "") if exited else gone
+    done = next((r for r in records if r.event == Event.DONE), None)
+    if done is not None:
+        said = str(done.fields.get("outcome"))
+        word = WORDS.get(said, "info")
+        if word == "info":
+            return Outcome(client, word, f"{said} by {by}" if by else said, done.t_ns, by)
+        return Outcome(client, word, said, FOREVER)
+    return Outcome(client, "info", _why_unknown(records, exited, gaps, by), known_until_ns, "" if gaps else by)
+
+
+def _why_unknown(records: Sequence[Record], exited: Record | None, gaps: Sequence[Gap], by: str) -> str:
+    if by and not gaps:
+        return f"its session was under way when {by} ended its program"
+    if not records:
+        return "no log has a record of it"
+    host = records[0].host
+    if gaps:
+        return f"its fleet's log is not whole: {gaps[0]}"
+    if exited is None:
+        return f"its fleet on {host} has left no end of its session"
+    signal, code = exited.fields.get("signal"), exited.fields.get("code")
+    how = f"was killed (SIG{signal})" if signal else f"exited with code {code}"
+    return f"its fleet on {host} {how} before the session was over"
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """One connection of a client: when it was made (None: never), and when it was lost or closed (FOREVER: not seen).
+
+    `how` is the `lost` record's word, None when it was not lost.
+    """
+
+    number: int
+    began_ns: int
+    opened_ns: int | None
+    ended_ns: int
+    how: str | None
+
+    def is_open(self, t_ns: int) -> bool:
+        """Whether it was open at that instant."""
+        return self.opened_ns is not None and self.opened_ns <= t_ns < self.ended_ns
+
+
+def connections_of(records: Sequence[Record]) -> list[Connection]:
+    """A client's connections, from its records."""
+    by_number: dict[int, list[Record]] = {}
+    for r in records:
+        if r.connection is not None and r.event in _MILESTONES:
+            by_number.setdefault(r.connection, []).append(r)
+    return [_connection(number, by_number[number]) for number in sorted(by_number)]
+
+
+_MILESTONES = frozenset({Event.CONNECTING, Event.CONNECTED, Event.LOST, Event.CLOSED})
+
+
+def _connection(number: int, records: list[Record]) -> Connection:
+    opened = next((r.t_ns for r in records if r.event == Event.CONNECTED), None)
+    ended = next((r.t_ns for r in records if r.event in (Event.LOST, Event.CLOSED)), FOREVER)
+    how = next((r.fields.get("how") for r in records if r.event == Event.LOST), None)
+    return Connection(number, records[0].t_ns, opened, ended, how)

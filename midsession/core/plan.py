@@ -1,0 +1,360 @@
+"""The plan: everything a run will do, drawn and frozen before it starts.
+
+A plan is plain data: printed by `midsession plan`, stored as `plan.json`, and named by its hash in every log header.
+The same scenario and seed give the same bytes, on every machine and Python. Nothing is drawn later than here: what a
+session needs without a known end (the waits of an endless `repeat`) is a function of its client's `key`, see `draw`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+# --- what a session does -------------------------------------------------------------------------------------------
+
+
+class _Instruction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="verb"):
+    """Base of one step of a session script."""
+
+
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """A duration drawn evenly from [low_s, high_s], in seconds."""
+
+    low_s: float
+    high_s: float
+
+
+class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Bytes to send. Exactly one of `text` (with placeholders, encoded as UTF-8), `hex` and `random_bytes` is set.
+
+    `line` says that one "\\n" is appended to `text`.
+    """
+
+    text: str | None = None
+    hex: str | None = None
+    random_bytes: int | None = None
+    line: bool = False
+
+
+class Connect(_Instruction, frozen=True, tag="connect"):
+    """Open a (new) connection. Without `host` and `port`: to the group's own address."""
+
+    host: str | None = None
+    port: int | None = None
+    timeout_s: float = 10.0
+    source_port: int | None = None
+
+
+class Send(_Instruction, frozen=True, tag="send"):
+    """Write `payload`: in one write, or in slices of `slice_bytes` with `pause_s` between them.
+
+    `as_` (`write`, `read`) stands in the `sent` record, for the checks that compare the two.
+    """
+
+    payload: Payload
+    slice_bytes: int | None = None
+    pause_s: float = 0.0
+    as_: str | None = None
+
+
+class Expect(_Instruction, frozen=True, tag="expect"):
+    """Wait until the peer's next message matches; anything else is a `protocol_error`.
+
+    Exactly one of the matchers is set. `line`, `contains`, `glob` and `regex` take the next line; `exact` and `hex`
+    take exactly as many bytes as they hold; `bytes` takes that many bytes, whatever they are; `eof` and `reset` wait
+    for the peer's FIN or RST; `nothing` holds when no byte arrives for `within_s`. Text may hold placeholders.
+    """
+
+    within_s: float
+    line: str | None = None
+    contains: str | None = None
+    glob: str | None = None
+    regex: str | None = None
+    exact: str | None = None
+    hex: str | None = None
+    bytes: int | None = None
+    eof: bool = False
+    reset: bool = False
+    nothing: bool = False
+    ok: str | None = None
+    """`write`, `read`: stands in the `replied` record when it is met."""
+
+
+class Wait(_Instruction, frozen=True, tag="wait"):
+    """Let time pass (`span`), or wait until the timeline raises `signal`; the peer is heard meanwhile."""
+
+    span: Span | None = None
+    signal: str | None = None
+
+
+class HalfClose(_Instruction, frozen=True, tag="half_close"):
+    """Send FIN (shutdown of the write side) and go on hearing the peer."""
+
+
+class End(_Instruction, frozen=True, tag="end"):
+    """End gracefully: send FIN, wait for the peer's FIN for `within_s`, close."""
+
+    within_s: float = 10.0
+
+
+class Abort(_Instruction, frozen=True, tag="abort"):
+    """Close with RST (SO_LINGER 0)."""
+
+
+class Read(_Instruction, frozen=True, tag="read"):
+    """How the client reads from here on: `normal`, `slow` at `bytes_per_s`, or `never` (until changed)."""
+
+    policy: str
+    bytes_per_s: int | None = None
+
+
+class Barrier(_Instruction, frozen=True, tag="barrier"):
+    """Wait until every client of the group has come to the barrier `name`."""
+
+    name: str
+
+
+class Mark(_Instruction, frozen=True, tag="mark"):
+    """Write a `mark` record, for triggers and checks."""
+
+    name: str
+
+
+class Repeat(_Instruction, frozen=True, tag="repeat"):
+    """Run `script` again and again, until the first of: `times` rounds, the signal `until`, `for_s` seconds."""
+
+    script: list[Instruction]
+    times: int | None = None
+    until: str | None = None
+    for_s: float | None = None
+
+
+Instruction = Connect | Send | Expect | Wait | HalfClose | End | Abort | Read | Barrier | Mark | Repeat
+
+
+class Reconnect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Backoff after a loss: the n-th delay is min(first_s * factor**(n-1), max_s), times 1 ± jitter (0..1).
+
+    `attempts` in a row may fail before the client gives up; a connection that is made starts the count anew.
+    """
+
+    first_s: float = 0.1
+    factor: float = 2.0
+    max_s: float = 5.0
+    jitter: float = 0.0
+    attempts: int = 10
+
+
+class ClientPlan(msgspec.Struct, frozen=True):
+    """One client: its number in the group (from 1), when its session begins, and the key of its draws (hex)."""
+
+    number: int
+    arrive_s: float
+    key: str
+
+
+class GroupPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A client group. `on_loss` None: a lost session ends there. `begin` False: a `run` action starts the group."""
+
+    name: str
+    host: str
+    port: int
+    script: list[Instruction]
+    clients: list[ClientPlan]
+    on_loss: Reconnect | None = None
+    connect_timeout_s: float = 10.0
+    begin: bool = True
+
+
+# --- what runs on the hosts ----------------------------------------------------------------------------------------
+
+
+class _Service(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind"
+):
+    """Base of a service. `autostart` False: absent until the timeline starts it. `grace_s`: from SIGTERM to SIGKILL."""
+
+    name: str
+    port: int
+    autostart: bool = True
+    grace_s: float = 5.0
+    ready_within_s: float = 10.0
+
+
+class ReferenceService(_Service, frozen=True, kw_only=True, tag="reference"):
+    """The reference server (`python -m server`) with one of its behaviours."""
+
+    behaviour: str = "reply"
+
+
+class CommandService(_Service, frozen=True, kw_only=True, tag="command"):
+    """A program of the user's. Ready when a line of its output contains `ready_line`, else when its port listens.
+
+    `files` are put on the host: name → text; a word of `argv` that is such a name becomes the file's path there.
+    """
+
+    argv: list[str]
+    env: dict[str, str] = {}
+    cwd: str | None = None
+    files: dict[str, str] = {}
+    ready_line: str | None = None
+
+
+class ImageService(_Service, frozen=True, kw_only=True, tag="image"):
+    """A container image of the user's."""
+
+    image: str
+    argv: list[str] | None = None
+    env: dict[str, str] = {}
+    ready_line: str | None = None
+
+
+class ComposeService(_Service, frozen=True, kw_only=True, tag="compose"):
+    """A service of the user's own Compose file."""
+
+    file: str
+    service: str
+
+
+Service = ReferenceService | CommandService | ImageService | ComposeService
+
+# --- what the run does to them, and when ---------------------------------------------------------------------------
+
+
+class _Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="on"):
+    """Base of a trigger. `within_s`: the run stops waiting for it that long after the trigger was armed (at the
+    start, or for a `since` once that step has fired) and goes on; the step then never fires, and the run says so."""
+
+    within_s: float | None = None
+
+
+class At(_Trigger, frozen=True, kw_only=True, tag="at"):
+    """That long after the start of the run."""
+
+    at_s: float
+
+
+class After(_Trigger, frozen=True, kw_only=True, tag="after"):
+    """`wait_s` after the step `step` was effective (its witness was seen)."""
+
+    step: str
+    wait_s: float = 0.0
+
+
+class OnEvent(_Trigger, frozen=True, kw_only=True, tag="event"):
+    """The `count`-th record of `event` by any client of group `of`, or by service `of`, whose fields equal `where`."""
+
+    event: str
+    of: str | None = None
+    count: int = 1
+    where: dict[str, Any] = {}
+    since: str | None = None
+
+
+class Every(_Trigger, frozen=True, kw_only=True, tag="every"):
+    """Every client of `group` has a record of `event` (since step `since`)."""
+
+    group: str
+    event: str
+    since: str | None = None
+    where: dict[str, Any] = {}
+
+
+class OnLog(_Trigger, frozen=True, kw_only=True, tag="log"):
+    """A stdout or stderr line of `service` contains `contains`, or matches `matches` (RE2)."""
+
+    service: str
+    contains: str | None = None
+    matches: str | None = None
+
+
+class AllOf(_Trigger, frozen=True, kw_only=True, tag="all"):
+    """All of these have fired."""
+
+    triggers: list[Trigger]
+
+
+class AnyOf(_Trigger, frozen=True, kw_only=True, tag="any"):
+    """One of these has fired."""
+
+    triggers: list[Trigger]
+
+
+Trigger = At | After | OnEvent | Every | OnLog | AllOf | AnyOf
+
+
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One step of the timeline: when `when` fires, do `verb` with `args`; heal it `for_s` later where that is set.
+
+    `verb` names an action of the registry (`midsession.faults`) or one of the conductor's own: `signal`, `heal`,
+    `run`, `note`. `args` are the validated fields of that action. `place` is `file:line:col`, for messages.
+    """
+
+    id: str
+    when: Trigger
+    verb: str
+    args: dict[str, Any]
+    for_s: float | None = None
+    place: str = ""
+
+
+class CheckPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One check: its `kind` in the registry (`midsession.checks`), its validated fields, its source text and place."""
+
+    kind: str
+    args: dict[str, Any]
+    text: str = ""
+    place: str = ""
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A whole run. `source` is the scenario's path as given; `matrix` holds the values of this combination."""
+
+    name: str
+    source: str
+    seed: int
+    timeout_s: float
+    services: list[Service]
+    groups: list[GroupPlan]
+    timeline: list[Step]
+    checks: list[CheckPlan]
+    matrix: dict[str, Any] = {}
+    about: str = ""
+    tags: list[str] = []
+    version: int = 1
+
+    def to_json(self) -> bytes:
+        """The plan's one byte form: keys in declaration order, mappings sorted."""
+        return msgspec.json.encode(self, order="deterministic")
+
+    @property
+    def hash(self) -> str:
+        """The first 16 hex digits of the SHA-256 of `to_json`."""
+        return hashlib.sha256(self.to_json()).hexdigest()[:16]
+
+    @staticmethod
+    def from_json(data: bytes) -> Plan:
+        """Read a stored plan. Raises msgspec.ValidationError for anything else."""
+        return msgspec.json.decode(data, type=Plan)
+
+    def group(self, name: str) -> GroupPlan:
+        """The client group of that name; raises KeyError."""
+        return {g.name: g for g in self.groups}[name]
+
+    @property
+    def clients(self) -> list[str]:
+        """The names of all clients, in plan order."""
+        return [f"{g.name}-{c.number}" for g in self.groups for c in g.clients]
+
+
+def substream(seed: int, purpose: str, entity: str) -> str:
+    """The key (hex) of an independent stream of draws: SHA-256 of seed, purpose and entity."""
+    return hashlib.sha256(f"{seed}\x00{purpose}\x00{entity}".encode()).hexdigest()[:32]
+
+
+def draw(key: str, index: int) -> float:
+    """The `index`-th number of a stream, evenly from [0, 1), with 53 bits. A function, so nothing has to be stored."""
+    digest = hashlib.sha256(f"{key}\x00{index}".encode()).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)

@@ -1,0 +1,375 @@
+"""What one part of a scenario says about another: names, signals, ids, and whether they fit.
+
+Works on the tree of nodes, not on the models, so that a file's wrong values do not hide its wrong references: both are
+reported at once. What has the wrong type is passed over here; the models complain of it.
+
+In the bodies of faults and checks, at any depth, these YAML keys refer to something when their value is text:
+`service` to a service; `group`, `every` and `read_by` to a client group; `of` and `with` to either; `since` and
+`step` to a step of the timeline; `target` to what the fault allows (a service, unless its class says otherwise).
+`event` and `meets` beside one of them must be an event that it can have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from midsession.core.compile import step_id
+from midsession.core.fields import FIELDS, can_be, known_words
+from midsession.core.loader import Node
+from midsession.core.record import Event
+from midsession.core.scenario import MAX_CLIENTS, OWN_VERBS, Language, When
+from midsession.core.wrong import did_you_mean, quoted
+from midsession.errors import Place, Problem
+
+RESERVED = ("all", "conductor")
+
+CLIENT_EVENTS = frozenset(
+    {
+        *(Event.CONNECTING, Event.CONNECTED, Event.SENT, Event.RECEIVED, Event.REPLIED, Event.END, Event.CLOSED),
+        *(Event.ERROR, Event.LOST, Event.RECONNECTING, Event.GAVE_UP, Event.MARK, Event.DONE, Event.PROTOCOL_ERROR),
+    }
+)
+SERVICE_EVENTS = frozenset(
+    {
+        *(Event.LISTENING, Event.ACCEPTED, Event.RECEIVED, Event.SENT, Event.END, Event.CLOSED, Event.ERROR),
+        *(Event.CLIENT_LOST, Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE),
+        *(Event.INJECTED, Event.WITNESSED, Event.EFFECTIVE, Event.HEALED),
+    }
+)
+
+_KINDS = {
+    "target": "service",
+    "service": "service",
+    "group": "client group",
+    "every": "client group",
+    "read_by": "client group",
+    "of": "service or client group",
+    "with": "service or client group",
+    "since": "step",
+    "step": "step",
+}
+_NOUNS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    list: "a list",
+    dict: "a mapping",
+}
+_SLUGS = {
+    "service": "unknown-service",
+    "client group": "unknown-group",
+    "service or client group": "unknown-subject",
+    "step": "unknown-step",
+}
+
+
+def reference_problems(tree: Node, language: Language) -> list[Problem]:
+    """Everything that refers to something that is not there, or that does not fit."""
+    return _References(tree, language).problems()
+
+
+def file_nodes(tree: Node) -> Iterator[tuple[str, Node]]:
+    """Every path in a scenario that the outside must look at: ("send" | "compose" | "cwd" | "copy", node)."""
+    for _, group in _items(tree, "clients"):
+        for verb, body in _verbs(group.get("script")):
+            if verb == "send" and (node := body.get("file")):
+                yield "send", node
+    for _, service in _items(tree, "services"):
+        compose = service.get("compose")
+        if compose and (node := compose.get("file")):
+            yield "compose", node
+        if node := service.get("cwd"):
+            yield "cwd", node
+        if copied := service.get("files"):
+            yield from (("copy", node) for node in copied.each())
+
+
+def _items(tree: Node, key: str) -> Iterator[tuple[str, Node]]:
+    node = tree.get(key)
+    return node.items() if node else iter(())
+
+
+def _verbs(script: Node | None) -> Iterator[tuple[str, Node]]:
+    """Every (verb, body) of a script, those inside `repeat` too."""
+    for step in script.each() if script else ():
+        for verb, body in step.items():
+            yield verb, body
+            if verb == "repeat":
+                yield from _verbs(body.get("script"))
+
+
+def _text(node: Node | None) -> str | None:
+    return node.value if node and isinstance(node.value, str) else None
+
+
+@dataclass
+class _Step:
+    """A step of the timeline as far as it can be read."""
+
+    id: str
+    place: Place
+    node: Node
+    verbs: list[str]
+    needs: list[str] = field(default_factory=list)
+
+
+class _References:
+    """One pass over a tree. `_found` grows; the order is put right by the caller."""
+
+    def __init__(self, tree: Node, language: Language) -> None:
+        self._tree, self._language = tree, language
+        self._found: list[Problem] = []
+        self._services = dict(_items(tree, "services"))
+        self._groups = dict(_items(tree, "clients"))
+        self._steps = self._read_steps()
+        self._known: dict[str, Iterable[str]] = {
+            "service": self._services,
+            "client group": self._groups,
+            "service or client group": [*self._services, *self._groups],
+            "step": [step.id for step in self._steps],
+        }
+
+    def problems(self) -> list[Problem]:
+        self._names()
+        self._clients()
+        for step in self._steps:
+            self._step(step)
+        self._cycles()
+        self._signals()
+        checks = self._tree.get("checks")
+        for check in checks.each() if checks else ():
+            self._body(check)
+        return self._found
+
+    def _read_steps(self) -> list[_Step]:
+        timeline = self._tree.get("timeline")
+        known = self._language.action.one_of
+        return [
+            _Step(
+                step_id(n, _text(node.get("id"))), _place(node, "id"), node, [v for v, _ in node.items() if v in known]
+            )
+            for n, node in enumerate(timeline.each() if timeline else ())
+        ]
+
+    def _wrong(self, slug: str, message: str, place: Place, remedy: str = "") -> None:
+        self._found.append(Problem(message, slug, place, remedy))
+
+    # --- names ---
+
+    def _names(self) -> None:
+        for section in ("services", "clients"):
+            node = self._tree.get(section)
+            for name, place in node.keys.items() if node else ():
+                if name in RESERVED:
+                    self._wrong("bad-name", f"the name '{name}' has a meaning of its own", place, "choose another")
+                if section == "clients" and name in self._services:
+                    self._wrong("duplicate-id", f"'{name}' is a service already", place, "choose another name")
+        seen: dict[str, _Step] = {}
+        for step in self._steps:
+            if step.id in seen:
+                first = seen[step.id].place.line
+                self._wrong(
+                    "duplicate-id", f"the id '{step.id}' stands in line {first} already", step.place, "rename it"
+                )
+            elif step.id in RESERVED:
+                self._wrong("bad-name", f"the id '{step.id}' has a meaning of its own", step.place, "choose another")
+            seen.setdefault(step.id, step)
+
+    def _refer(self, kind: str, node: Node | None) -> str | None:
+        """Check one reference; the name where it is known."""
+        name = _text(node)
+        if node is None or name is None:
+            return None
+        if name in self._known[kind]:
+            return name
+        remedy = did_you_mean(name, self._known[kind])
+        self._wrong(_SLUGS[kind], f"there is no {kind} {quoted(name)}", node.place, remedy)
+        return None
+
+    # --- clients ---
+
+    def _clients(self) -> None:
+        total = 0
+        for _, group in self._groups.items():
+            self._address(group.get("connect"))
+            count = group.get("count")
+            total += count.value if count and isinstance(count.value, int) else 1
+            if total > MAX_CLIENTS and count:
+                self._wrong("out-of-range", f"the groups have more than {MAX_CLIENTS} clients together", count.place)
+            for verb, body in _verbs(group.get("script")):
+                if verb == "connect":
+                    self._address(body.get("to") or body)
+
+    def _address(self, node: Node | None) -> None:
+        host, colon, _ = (_text(node) or "").rpartition(":")
+        if node and colon and host not in self._services:
+            remedy = did_you_mean(host, self._services)
+            self._wrong("unknown-service", f"there is no service {quoted(host)} to connect to", node.place, remedy)
+
+    def _signals(self) -> None:
+        raised = [signal for step in self._steps if (signal := _text(step.node.get("signal")))]
+        for group in self._groups.values():
+            for verb, body in _verbs(group.get("script")):
+                node = body.get({"wait": "signal", "repeat": "until"}.get(verb, ""))
+                name = _text(node)
+                if node and name is not None and name not in raised:
+                    remedy = did_you_mean(name, raised) if raised else "add a step '- signal: …' to the timeline"
+                    self._wrong("signal-never-raised", f"no step raises the signal {quoted(name)}", node.place, remedy)
+
+    # --- the timeline ---
+
+    def _step(self, step: _Step) -> None:
+        when = step.node.get("when")
+        if when:
+            self._trigger(step, when)
+        for verb in step.verbs:
+            body = step.node.get(verb)
+            assert body is not None
+            if verb in OWN_VERBS:
+                self._own(verb, body)
+            else:
+                body = Node({"target": body}, body.place) if isinstance(body.value, str) else body
+                self._body(body, {**_KINDS, "target": self._target(verb, body)})
+        for_node = step.node.get("for")
+        if for_node and step.verbs and not set(step.verbs) & self._language.healable:
+            remedy = f"'for' fits {', '.join(sorted(self._language.healable)) or 'no action yet'}"
+            self._wrong("not-healable", f"'{step.verbs[0]}' does not heal", _place(step.node, "for"), remedy)
+
+    def _own(self, verb: str, body: Node) -> None:
+        if verb == "run":
+            self._refer("client group", body)
+            runs = [node for step in self._steps if (node := step.node.get("run")) and node.value == body.value]
+            if len(runs) > 1 and runs[0] is not body:
+                self._wrong("duplicate-id", f"the group {quoted(body.value)} is run a second time", body.place)
+        if verb == "heal" and body.value != "all" and (name := self._refer("step", body)):
+            step = next(step for step in self._steps if step.id == name)
+            if step.verbs and not set(step.verbs) & self._language.healable:
+                self._wrong("not-healable", f"the step '{name}' does what does not heal", body.place)
+
+    def _target(self, verb: str, body: Node) -> str:
+        """What a fault's target must be. One that is of the other kind is named here, and then let pass."""
+        allowed = getattr(self._language.faults.get(verb), "targets", {"service"})
+        either = "service or client group"
+        if len(allowed) > 1:
+            return either
+        (kind,) = allowed
+        node = body.get("target")
+        name = _text(node)
+        if node is None or name is None or name in self._known[kind] or name not in self._known[either]:
+            return str(kind)
+        other = "client group" if name in self._groups else "service"
+        remedy = f"it must be a {kind}, like {quoted(next(iter(self._known[kind]), 'server'))}"
+        self._wrong("wrong-target", f"'{verb}' cannot target the {other} {quoted(name)}", node.place, remedy)
+        return either
+
+    def _trigger(self, step: _Step, when: Node) -> None:
+        keys = dict(when.items())
+        kind = When.kind_of(keys)
+        for key in ("after", "since"):
+            if name := self._refer("step", when.get(key)):
+                step.needs.append(name)
+        if kind in ("event", "every"):
+            self._subject(when, self._refer("client group", when.get("every")), "event")
+            self._subject(when, self._refer("service or client group", when.get("of")), "event")
+            self._mark(when)
+        if kind == "log" and (log := when.get("log")):
+            self._refer("service", log.get("service"))
+        for inner in (*keys.get("all", when).each(), *keys.get("any", when).each()):
+            self._trigger(step, inner)
+
+    def _cycles(self) -> None:
+        """A step that waits for itself, by way of `after` and `since`, never happens."""
+        needs = {step.id: step.needs for step in self._steps}
+        for step in self._steps:
+            if _reaches(step.id, step.id, needs):
+                self._wrong("cycle", f"the step '{step.id}' waits for itself", step.place, "break the circle")
+
+    # --- the bodies of faults and checks ---
+
+    def _body(self, body: Node, kinds: Mapping[str, str] = _KINDS) -> None:
+        for key, node in body.items():
+            kind = kinds.get(key)
+            name = self._refer(kind, node) if kind else None
+            if name is not None and kind != "step":
+                for word in ("event", "meets"):
+                    self._subject(body, name, word)
+            self._body(node)
+            for inner in node.each():
+                self._body(inner)
+        self._mark(body)
+        self._fields(body)
+
+    def _fields(self, mapping: Node) -> None:
+        """A field or a value that no record of the event can have would make a check that cannot fail."""
+        word = _text(mapping.get("event")) or _text(mapping.get("meets"))
+        if word not in {e.value for e in Event}:
+            return
+        kinds = FIELDS[Event(word)]
+        way = mapping.get("as")
+        if way is not None:
+            self._field(word, "how", way, kinds)
+        where = mapping.get("where")
+        for key, node in where.items() if where else ():
+            self._field(word, key, node, kinds)
+
+    def _field(self, event: str, key: str, node: Node, kinds: Mapping[str, Any]) -> None:
+        if key not in kinds:
+            remedy = did_you_mean(key, kinds) or f"it has {', '.join(kinds) or 'none'}"
+            self._wrong("unknown-field", f"'{event}' has no field {quoted(key)}", node.place, remedy)
+        elif isinstance(node.value, str | int | float | bool) and not can_be(kinds[key], node.value):
+            words = known_words(kinds[key])
+            remedy = f"it can be {', '.join(words)}" if words else f"it is {_NOUNS[kinds[key]]}"
+            message = f"the field '{key}' of '{event}' is never {quoted(str(node.value))}"
+            self._wrong("impossible-value", message, node.place, remedy)
+
+    def _subject(self, mapping: Mapping[str, Node] | Node, name: str | None, key: str) -> None:
+        """Can this service or group have this event at all?"""
+        node = mapping.get(key)
+        event = _text(node)
+        if node is None or name is None or event not in {e.value for e in Event}:
+            return
+        possible = CLIENT_EVENTS if name in self._groups else SERVICE_EVENTS
+        if event not in possible:
+            what = "client group" if name in self._groups else "service"
+            remedy = f"it can have {', '.join(sorted(possible))}"
+            self._wrong("impossible-event", f"the {what} '{name}' never has the event '{event}'", node.place, remedy)
+
+    def _mark(self, mapping: Node) -> None:
+        """A mark that no script sets never comes."""
+        where = mapping.get("where")
+        node = where.get("name") if where else None
+        word = _text(mapping.get("event")) or _text(mapping.get("meets"))
+        name = _text(node)
+        if node is None or name is None or word != Event.MARK:
+            return
+        marks = [
+            mark
+            for group in self._groups.values()
+            for verb, body in _verbs(group.get("script"))
+            if verb == "mark" and (mark := _text(body))
+        ]
+        if name not in marks:
+            self._wrong(
+                "unknown-mark", f"no script sets the mark {quoted(name)}", node.place, did_you_mean(name, marks)
+            )
+
+
+def _place(node: Node, key: str) -> Place:
+    inner = node.get(key)
+    return inner.place if inner else node.place
+
+
+def _reaches(start: str, goal: str, edges: Mapping[str, list[str]]) -> bool:
+    seen: set[str] = set()
+    open_ = list(edges[start])
+    while open_:
+        step = open_.pop()
+        if step == goal:
+            return True
+        if step not in seen:
+            seen.add(step)
+            open_ += edges.get(step, [])
+    return False
