@@ -1,0 +1,141 @@
+"""One run on one host: its directory, the agent's book, what the conductor is subscribed to.
+
+It lives from `configure` to the next `configure`; `finish` closes the book.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from midsession.agent import procfs
+from midsession.agent.answer import Refused
+from midsession.agent.book import Book
+from midsession.agent.channel import Channel
+from midsession.agent.directory import Directory
+from midsession.agent.loop import Loop
+from midsession.agent.protocol import Configure
+from midsession.agent.say import say
+from midsession.agent.source import Source
+from midsession.agent.tail import Tail
+from midsession.core.record import Event, Header
+
+Cure = Callable[[], dict[str, Any]]
+"""Undoes a fault and makes sure of it; returns the fields that prove it. Raises OSError or Refused."""
+
+
+class HostRun:
+    """What the agent knows of the run under way. `channel` leads to the conductor that began it.
+
+    Raises Refused (a bad name) and OSError (a directory that cannot be made, a log that is there already).
+    """
+
+    def __init__(self, loop: Loop, ask: Configure, channel: Channel) -> None:
+        self._ask, self._clock = ask, procfs.own_clock()
+        self.name = ask.host
+        self.incarnations = 0
+        self.faults: set[str] = set()
+        self._cures: dict[str, Cure | None] = {}
+        self.directory = Directory(ask.host, ask.directory)
+        try:
+            self.book = Book(self.directory, self.header("agent", 1, os.getpid()))
+        except BaseException:
+            self.directory.remove()
+            raise
+        self._own = Source(self.name, "agent", 1, self.event_path(self.book.name))
+        self.tail = Tail(loop, self._own, channel.send, lambda: channel.crowded)
+        self.book.on_written = self.tail.touch
+        self._programs: dict[int, Source] = {}
+
+    def header(self, writer: str, incarnation: int, pid: int) -> Header:
+        """The header of a writer's file on this host."""
+        return Header(
+            run=self._ask.run,
+            host=self.name,
+            writer=writer,
+            incarnation=incarnation,
+            pid=pid,
+            clock=self._clock,
+            seed=self._ask.seed,
+            plan=self._ask.plan,
+        )
+
+    def event_path(self, name: str) -> str:
+        """The absolute path of an event file."""
+        return os.path.join(self.directory.path, "events", name)
+
+    def size_of(self, event_file: str) -> int | None:
+        """Its size in bytes; None when it was never made."""
+        try:
+            return os.stat(self.event_path(event_file), follow_symlinks=False).st_size
+        except OSError:
+            return None
+
+    def follow(self, event_file: str, incarnation: int) -> None:
+        """Push what a program writes, after what the book holds by now."""
+        source = Source(self.name, "program", incarnation, self.event_path(event_file), after=self.book.size)
+        self._programs[incarnation] = source
+        self.tail.add(source)
+
+    def unfollow(self, incarnation: int) -> None:
+        """The program is dead: its file grows no more."""
+        self._programs.pop(incarnation).ended = True
+        self.tail.touch()
+
+    def injected(self, fault: str, verb: str, began_ns: int, t_ns: int, **more: Any) -> None:
+        """Write that a fault was injected: `began_ns` just before the call, `t_ns` when it had returned."""
+        self.book.append(Event.INJECTED, {"fault": fault, "verb": verb, "began_ns": began_ns, **more}, t_ns=t_ns)
+
+    def witnessed(self, fault: str, by: str, **more: Any) -> None:
+        """Write that a fault was seen at work."""
+        self.book.append(Event.WITNESSED, {"fault": fault, "by": by, **more})
+
+    def broken(self, fault: str, cure: Cure | None = None) -> None:
+        """That fault has something to heal: by `cure`, or (None) by thawing the program."""
+        self.faults.add(fault)
+        self._cures[fault] = cure
+
+    def is_broken(self, fault: str) -> bool:
+        """Whether it has something to heal."""
+        return fault in self._cures
+
+    def heal(self, fault: str) -> dict[str, Any]:
+        """Cure one fault and write `healed`; nothing for one that has nothing to heal. Raises what its cure raises."""
+        if fault not in self._cures:
+            return {}
+        cure = self._cures[fault]
+        proof = cure() if cure is not None else {}
+        del self._cures[fault]
+        self.book.append(Event.HEALED, {"fault": fault, **proof})
+        return proof
+
+    def heal_frozen(self) -> None:
+        """Write `healed` for each fault that froze the program, which is thawed or dead by now."""
+        for fault in [fault for fault, cure in self._cures.items() if cure is None]:
+            self.heal(fault)
+
+    def heal_all(self) -> None:
+        """Cure whatever is broken. What cannot be cured has no `healed`, and is told."""
+        for fault in list(self._cures):
+            try:
+                self.heal(fault)
+            except (OSError, Refused) as error:
+                say(f"cannot heal {fault}: {error}")
+
+    def finish(self) -> None:
+        """Close the book with its trailer. What is in the files is still pushed, listed and fetched."""
+        self.book.close()
+
+    @property
+    def finished(self) -> bool:
+        """Nothing can happen in this run any more."""
+        return self.book.closed
+
+    def remove(self) -> None:
+        """Heal, end the subscription, close the book, take the directory away if it is our own."""
+        if not self.finished:
+            self.heal_all()
+        self.tail.close()
+        self.book.close()
+        self.directory.remove()

@@ -1,0 +1,67 @@
+"""The verb link: this host's interface goes down and up, by the ioctls of netdevice(7)."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+from midsession.agent.addresses import own_addresses
+from midsession.agent.answer import Answer, Refused
+from midsession.agent.procfs import now_ns
+from midsession.agent.protocol import Link
+
+if TYPE_CHECKING:
+    from midsession.agent.agent import Agent
+
+_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
+_IFF_UP = 0x1
+_FLAGS = "16sh6x"
+
+
+def switch(agent: Agent, ask: Link, _answer: Answer) -> dict[str, Any]:
+    """Down (a fault's begin, or a part of it) or up (its end, or a part of it)."""
+    host = agent.run_under_way()
+    interface = _interface(ask.own)
+    if ask.up and host.is_broken(ask.fault):
+        return host.heal(ask.fault)
+    began_ns = now_ns()
+    _set(interface, ask.up)
+    if ask.fault and not ask.up and not host.is_broken(ask.fault):
+        host.injected(ask.fault, "link", began_ns, now_ns())
+        host.broken(ask.fault, lambda: _cure(interface))
+        host.witnessed(ask.fault, "link", interface=interface)
+    return {"interface": interface}
+
+
+VERBS: dict[type[Any], Any] = {Link: switch}
+
+
+def _cure(interface: str) -> dict[str, Any]:
+    _set(interface, True)
+    return {"interface": interface}
+
+
+def _interface(address: str) -> str:
+    """The interface that holds an address, up or down; raises Refused."""
+    for name, held in own_addresses().items():
+        if held.partition("/")[0] == address:
+            return name
+    raise Refused(f"no interface of this host has the address {address}")
+
+
+def _set(interface: str, up: bool) -> None:
+    """Switch it, and see that the kernel agrees. Raises OSError, Refused."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        flags = _flags(control, interface)
+        wanted = flags | _IFF_UP if up else flags & ~_IFF_UP
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack(_FLAGS, interface.encode(), wanted))
+        if bool(_flags(control, interface) & _IFF_UP) != up:
+            raise Refused(f"{interface} did not go {'up' if up else 'down'}")
+
+
+def _flags(control: socket.socket, interface: str) -> int:
+    answer = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack(_FLAGS, interface.encode(), 0))
+    flags: int = struct.unpack(_FLAGS, answer)[1]
+    return flags

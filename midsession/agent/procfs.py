@@ -1,0 +1,90 @@
+"""What /proc says: who is in a process group and in what state, whose parent we are, which ports listen.
+
+Every function reads afresh and keeps nothing. /proc must be that of our own PID namespace, see `check`.
+Sources: proc_pid_stat(5), proc_pid_net(5), net/ipv4/tcp_ipv4.c (state 0A is TCP_LISTEN).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from midsession.core.record import clock_domain
+
+STOPPED = frozenset("tT")
+GONE = frozenset("ZX")
+
+
+def check() -> None:
+    """Raise OSError when /proc shows another PID namespace than ours: nothing below would be true."""
+    seen = os.readlink("/proc/self")
+    if seen != str(os.getpid()):
+        raise OSError(f"/proc is of another PID namespace (it calls us {seen}, we are {os.getpid()}): mount it afresh")
+
+
+def descendant_states() -> dict[int, str]:
+    """The state letter of every process that descends from us, by pid; zombies are left out.
+
+    We are the parent of all orphans (PID 1, or a subreaper): whatever a program has started, in whatever session or
+    process group, is among them.
+    """
+    found = _processes()
+    family = {os.getpid()}
+    while new := {pid for pid, _, parent, _ in found if parent in family} - family:
+        family |= new
+    return {pid: state for pid, state, _, _ in found if pid in family and pid != os.getpid() and state not in GONE}
+
+
+def children() -> list[int]:
+    """Our children, adopted orphans among them; zombies are left out."""
+    own = os.getpid()
+    return [pid for pid, state, parent, _ in _processes() if parent == own and state not in GONE]
+
+
+def listening_ports() -> set[int]:
+    """The TCP ports that someone listens on in our network namespace, IPv4 and IPv6."""
+    ports = set()
+    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
+        for line in _read(table).splitlines()[1:]:
+            words = line.split()
+            if words[3] == b"0A":
+                ports.add(int(words[1].rpartition(b":")[2], 16))
+    return ports
+
+
+def own_clock() -> str:
+    """Our clock domain."""
+    boot_id = _read("/proc/sys/kernel/random/boot_id").decode()
+    return clock_domain(boot_id, os.readlink("/proc/self/ns/time"))
+
+
+def now_ns() -> int:
+    """CLOCK_MONOTONIC in nanoseconds, the clock of every record."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
+def _processes() -> list[tuple[int, str, int, int]]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (stat := _read(f"/proc/{name}/stat")):
+            # The command's name stands in parentheses and may itself hold any byte.
+            state, parent, pgrp = stat.rpartition(b")")[2].split()[:3]
+            found.append((int(name), state.decode(), int(parent), int(pgrp)))
+    return found
+
+
+def _read(path: str) -> bytes:
+    """The whole file; empty when it is not there (any more)."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        chunks = []
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
+        return b"".join(chunks)
+    except ProcessLookupError:
+        return b""
+    finally:
+        os.close(fd)

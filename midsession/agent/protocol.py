@@ -1,0 +1,241 @@
+"""What the conductor asks of an agent, and what the agent says: one JSON object a line, over any byte stream.
+
+The verbs are a closed set with typed arguments; there is no verb that runs a shell. A request is answered by exactly
+one `Reply` with its `id`; requests are carried out in the order of their arrival, except that `kill` and the other
+process verbs do not wait for an earlier `stop` to run out its grace. `Records` are pushed whenever subscribed records
+were written, in file order per writer. This module does no I/O.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+
+
+class _Message(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="m"
+):
+    """Base of every message."""
+
+
+class _Request(_Message, frozen=True, kw_only=True):
+    """Base of a request. `id` is chosen by the conductor and comes back in the reply."""
+
+    id: int
+
+
+# --- agent → conductor ---------------------------------------------------------------------------------------------
+
+
+class Hello(_Message, frozen=True, kw_only=True, tag="hello"):
+    """The agent's first line. `token` proves that it belongs to the run (empty on a private pipe).
+
+    `service` is the role it was started for (`server`, `client`), `addresses` its addresses as `ip/prefix` by
+    interface (loopback left out), `clock` its clock domain, `cpus` what it may use.
+    """
+
+    token: str
+    service: str
+    hostname: str
+    addresses: dict[str, str]
+    clock: str
+    pid: int
+    version: int = PROTOCOL_VERSION
+
+
+class Reply(_Message, frozen=True, kw_only=True, tag="reply"):
+    """The answer to the request `id`: `value`, or `error` with a text for people. `t_ns` is when it was carried out."""
+
+    id: int
+    t_ns: int
+    value: dict[str, Any] = {}
+    error: str | None = None
+
+
+class Records(_Message, frozen=True, kw_only=True, tag="records"):
+    """Subscribed records of one writer, as they stand in its file."""
+
+    host: str
+    writer: str
+    incarnation: int
+    records: list[msgspec.Raw]
+
+
+# --- conductor → agent ---------------------------------------------------------------------------------------------
+
+
+class Configure(_Request, frozen=True, kw_only=True, tag="configure"):
+    """Begin a run: name the host and open the agent's own log in `directory`/events.
+
+    `directory` None: a fresh directory of the agent's own (fetched with `List` and `Fetch`). Value: `{"directory": …}`.
+    Anything left of an earlier run is killed, healed and removed first.
+    """
+
+    run: str
+    host: str
+    seed: int
+    plan: str
+    directory: str | None = None
+
+
+class Subscribe(_Request, frozen=True, kw_only=True, tag="subscribe"):
+    """Push the records of these events from now on (also those of earlier in this run); replaces the last set."""
+
+    events: list[str]
+
+
+class Start(_Request, frozen=True, kw_only=True, tag="start"):
+    """Start the host's program. Fails when one runs. Value: `{"pid": …, "incarnation": n}`; writes `started`.
+
+    `argv` is a list, never a shell string. The program gets `MIDSESSION_EVENT_FILE`, `MIDSESSION_HEADER` (the JSON of
+    its log header without `pid`) besides `env`. `files` are written under the host's directory first (UTF-8 text by
+    relative name); an item of `argv` that is the name of one becomes its absolute path. `ready_line` and `ready_port`
+    say when the program is up where it does not log `listening` itself: the agent then writes that record with
+    `fields.by` (`line`, or `port`: seen in /proc/net/tcp*, never by connecting). `fault` is the timeline step where a
+    step starts the program; then an `injected` record stands before `started`.
+    """
+
+    argv: list[str]
+    env: dict[str, str] = {}
+    cwd: str | None = None
+    files: dict[str, str] = {}
+    ready_line: str | None = None
+    ready_port: int | None = None
+    fault: str = ""
+
+
+class Kill(_Request, frozen=True, kw_only=True, tag="kill"):
+    """Send `signal` (a name without SIG) to the program's process group. Fails when none runs.
+
+    `fault` is the timeline step; it stands in the `injected` record. Value: `{"began_ns": …, "t_ns": …}`, the instants
+    just before and after the call.
+    """
+
+    signal: str = "KILL"
+    fault: str = ""
+
+
+class Stop(_Request, frozen=True, kw_only=True, tag="stop"):
+    """SIGTERM, then SIGKILL after `grace_s`. Answers when the program is gone."""
+
+    grace_s: float
+    fault: str = ""
+
+
+class Freeze(_Request, frozen=True, kw_only=True, tag="freeze"):
+    """SIGSTOP the program's process group; writes `frozen` once /proc says that every process is stopped."""
+
+    fault: str = ""
+
+
+class Thaw(_Request, frozen=True, kw_only=True, tag="thaw"):
+    """SIGCONT; writes `thawed` once no process of the group is stopped any more."""
+
+    fault: str = ""
+
+
+class Filter(_Request, frozen=True, kw_only=True, tag="filter"):
+    """Drop packets between this host and others, or answer them with RST, until `Unfilter`; writes `injected`.
+
+    The rules stand in a table of their own, named after the step, so that faults stack and heal independently. They
+    are for packets whose one end is `own`, this host's address on the network under test: its other networks are never
+    touched. `peers`: only packets from or to these addresses (None: any). `direction` is seen from here: `to` this
+    host, `from` it, `both`. `which`: `all` packets; `request`, SYN without ACK; `opening`, any TCP segment with SYN;
+    `live`, those of the TCP connections that are open at this moment. `act`: `drop`, or `reset` (only `to`; RST to the
+    sender). Of what fits so far, only packets of more than `over_bytes`, only each `every`-th (counted from 1), or
+    each with the probability `share`. `witnessed` is written once a packet has met the rule.
+    """
+
+    fault: str
+    own: str
+    peers: list[str] | None = None
+    direction: Literal["both", "to", "from"] = "both"
+    which: Literal["all", "request", "opening", "live"] = "all"
+    act: Literal["drop", "reset"] = "drop"
+    over_bytes: int | None = None
+    every: int | None = None
+    share: float | None = None
+
+
+class Unfilter(_Request, frozen=True, kw_only=True, tag="unfilter"):
+    """Take the rules of that step away and see that they are gone; writes `healed` with their counters."""
+
+    fault: str
+
+
+class Link(_Request, frozen=True, kw_only=True, tag="link"):
+    """Switch the interface that holds the address `own` down or up; answered once the kernel says that it is.
+
+    Down with a `fault` writes `injected` (the first time) and `witnessed`; up with that `fault` writes `healed`.
+    """
+
+    own: str
+    up: bool
+    fault: str = ""
+
+
+class Destroy(_Request, frozen=True, kw_only=True, tag="destroy"):
+    """Destroy open TCP sockets of this host (SOCK_DESTROY): RST to the peer, ECONNABORTED for the owner.
+
+    Those with the local address `own`, a peer among `peers` (None: any), and the ports that are given. Fails when
+    there is none. Writes `injected`, and `witnessed` once the kernel has them no more.
+    """
+
+    own: str
+    peers: list[str] | None = None
+    own_port: int | None = None
+    peer_port: int | None = None
+    fault: str = ""
+
+
+class Tell(_Request, frozen=True, kw_only=True, tag="tell"):
+    """Write one line to the program's standard input (how a fleet gets `go`, signals and barriers)."""
+
+    line: str
+
+
+class Status(_Request, frozen=True, kw_only=True, tag="status"):
+    """Value: `{"running": bool, "pid": …, "incarnation": n, "exit": {"code": …, "signal": …} | None}`."""
+
+
+class AwaitPort(_Request, frozen=True, kw_only=True, tag="await_port"):
+    """Answered once someone listens on the TCP port in the host's network namespace (seen in /proc/net/tcp*, never by
+    connecting); fails after `within_s`. For programs that the agent does not start. Needs no run."""
+
+    port: int
+    within_s: float
+
+
+class List(_Request, frozen=True, kw_only=True, tag="list"):
+    """Value: `{"files": {"events/x.jsonl": bytes, "logs/…": bytes}}` of the agent's directory."""
+
+
+class Fetch(_Request, frozen=True, kw_only=True, tag="fetch"):
+    """Value: `{"data": base64, "eof": bool}` of one file that `List` named."""
+
+    path: str
+    offset: int
+    limit: int = 4 * 1024 * 1024
+
+
+class Finish(_Request, frozen=True, kw_only=True, tag="finish"):
+    """End the run on this host: kill what still runs, heal everything, close the agent's log with its trailer."""
+
+
+class Shutdown(_Request, frozen=True, kw_only=True, tag="shutdown"):
+    """The agent ends (after `finish` of what is left) and its process exits 0."""
+
+
+Request = (
+    Configure | Subscribe | Start | Kill | Stop | Freeze | Thaw | Filter | Unfilter | Link | Destroy | Tell | Status
+    | AwaitPort | List | Fetch | Finish | Shutdown
+)  # fmt: skip
+FromAgent = Hello | Reply | Records
+
+encode = msgspec.json.Encoder().encode
+decode_request = msgspec.json.Decoder(Request).decode
+decode_from_agent = msgspec.json.Decoder(FromAgent).decode

@@ -1,0 +1,116 @@
+"""What a fault is: a noun with typed fields, its cure, and the witness that proves that it took effect.
+
+A fault's own file is the only place that names it. Everything else (language, conductor, run, report, docs) learns of
+it through this interface and the registry.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+from midsession.agent.protocol import Request
+from midsession.core.plan import Plan
+from midsession.core.record import Event, Record
+
+TargetKind = Literal["service", "client group"]
+SERVICE: frozenset[TargetKind] = frozenset({"service"})
+GROUP: frozenset[TargetKind] = frozenset({"client group"})
+ANY: frozenset[TargetKind] = SERVICE | GROUP
+
+Ability = Literal["filter", "links", "sockets"]
+"""What an agent may be able to do to its host's network: filter packets, switch interfaces, destroy sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartProgram:
+    """Start the target's program as the plan describes it. Only the runner knows how, so it makes the request."""
+
+    fault: str = ""
+    """The step that stands in the `injected` record; empty when an earlier move of the same fault wrote one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Let that many seconds pass before the next move."""
+
+    rest_s: float
+
+
+Move = Request | StartProgram | Rest
+"""One thing that a fault does. A move begins when the agent has answered the one before it."""
+
+
+class Scene(Protocol):
+    """What a fault may know of the run when it is injected on one host: where things are."""
+
+    @property
+    def address(self) -> str:
+        """The address of the host on which it is injected, on the network under test."""
+
+    def addresses(self, name: str) -> Sequence[str]:
+        """The addresses of the hosts of a service or of a client group."""
+
+    def connection(self, client: str) -> tuple[str, str] | None:
+        """Both ends of a client's open connection as `ip:port`: its own, its peer's. None: it has none open."""
+
+
+class Unfit(Exception):
+    """The fault cannot be injected as things stand now; the text says why. Its step fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault(ABC):
+    """Base of every fault: a frozen dataclass whose fields are its YAML.
+
+    `verb` is its key in the timeline. A scalar in place of the mapping sets `target`. `family` orders the docs.
+    `healable` faults may carry `for:` and be named by `heal`, and are healed at the end of every run.
+    The class docstring is its exact meaning and goes into the docs word for word.
+    """
+
+    verb: ClassVar[str]
+    family: ClassVar[str]
+    healable: ClassVar[bool] = False
+    breaks: ClassVar[bool] = True
+    """Whether it breaks something for sessions that are open. False for what only brings a program back."""
+    targets: ClassVar[frozenset[TargetKind]] = SERVICE
+    """What `target` may name. A client group means all hosts that play it; they must play no other group."""
+    needs: ClassVar[frozenset[Ability]] = frozenset()
+    """What the agents of its hosts must be able to do."""
+    watches: ClassVar[frozenset[Event]] = frozenset()
+    """Events besides the agents' own that `is_witness` needs to see while the run is under way."""
+    proven_from: ClassVar[Literal["first", "last"]] = "last"
+    """A witness counts when it was stamped after this one of the fault's moves had begun."""
+
+    target: str
+    """What it breaks."""
+
+    def place(self, plan: Plan) -> str:
+        """The service or client group on whose hosts it is injected: the target, for most."""
+        return self.target
+
+    @abstractmethod
+    def inject(self, step: str, scene: Scene) -> Sequence[Move]:
+        """What is done to one of its hosts, in order and never empty; `step` goes into the records.
+
+        The first request bears the step as its `fault`, so that there is an `injected` record; its `began_ns` is the
+        fault's instant. Requests have `id` 0: the link fills it in. Raises Unfit.
+        """
+
+    def heal(self, step: str, scene: Scene) -> Sequence[Request]:
+        """What undoes it on one of its hosts; empty for a fault that does not heal."""
+        return ()
+
+    @abstractmethod
+    def is_witness(self, record: Record) -> bool:
+        """True for a record that proves that the fault took effect on the record's host.
+
+        It is asked only of records of hosts on which the fault was injected, that were stamped after the move
+        `proven_from` had begun and name no other step as their `fault`. Every host must give a witness.
+        """
+
+    def describe(self) -> str:
+        """The fault as a short phrase for the account and the report: `kill server (SIGKILL)`."""
+        return f"{self.verb} {self.target}"

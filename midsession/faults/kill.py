@@ -1,0 +1,48 @@
+"""`kill`: the program dies at once, its host lives on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from midsession.agent.protocol import Kill as KillRequest
+from midsession.core.record import Event, Record
+from midsession.faults.base import ANY, Fault, Move, Scene
+
+DeadlySignal = Literal["KILL", "TERM", "INT", "QUIT", "HUP", "ABRT", "SEGV", "BUS"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kill(Fault):
+    """The program and all its child processes get a signal: SIGKILL unless `signal` names another.
+
+    Nothing else is touched. The host, its address and its kernel live on: the kernel closes the program's sockets, so
+    that peers see FIN, or RST where bytes had come that the program had not read; later connects are refused.
+
+    It took effect when the program has exited: by that very signal in the case of KILL, in any way otherwise, because
+    a program may handle the others and exit with a code of its own. No program running: the fault fails.
+
+    A client group is killed as a whole: the programs that play it. Nobody knows how its sessions would have gone on,
+    so each client's outcome is `info`, with this step as the reason; that alone makes no run inconclusive.
+    """
+
+    verb = "kill"
+    family = "process"
+    targets = ANY
+    watches = frozenset({Event.EXITED})
+
+    signal: DeadlySignal = "KILL"
+
+    def inject(self, step: str, scene: Scene) -> Sequence[Move]:
+        """One signal."""
+        return (KillRequest(id=0, signal=self.signal, fault=step),)
+
+    def is_witness(self, record: Record) -> bool:
+        """The agent saw the program exit."""
+        exited = record.event == Event.EXITED
+        return exited and (self.signal != "KILL" or record.fields["signal"] == "KILL")
+
+    def describe(self) -> str:
+        """With the signal's name."""
+        return f"kill {self.target} (SIG{self.signal})"

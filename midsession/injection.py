@@ -1,0 +1,90 @@
+"""A fault under way: on which hosts, which of them have given their witness, which have been healed. Does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from midsession.core.record import Event, Record
+from midsession.faults.base import Fault
+from midsession.testbeds import Host
+
+
+class Connections:
+    """Both ends of every client's open connection, learnt from its records."""
+
+    WATCHES = frozenset({Event.CONNECTED, Event.LOST, Event.CLOSED})
+
+    def __init__(self) -> None:
+        self._ends: dict[str, tuple[str, str]] = {}
+
+    def hear(self, record: Record) -> None:
+        """A client's record."""
+        if record.client is None:
+            return
+        if record.event == Event.CONNECTED:
+            self._ends[record.client] = (str(record.fields["local"]), str(record.fields["peer"]))
+        elif record.event in (Event.LOST, Event.CLOSED):
+            self._ends.pop(record.client, None)
+
+    def of(self, client: str) -> tuple[str, str] | None:
+        """Its own end and its peer's; None: it has none open."""
+        return self._ends.get(client)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The `Scene` (see `midsession.faults.base`) of one host."""
+
+    host: Host
+    _hosts_of: Callable[[str], Sequence[Host]]
+    _connections: Connections
+
+    @property
+    def address(self) -> str:
+        """Its own address."""
+        return self.host.address
+
+    def addresses(self, name: str) -> Sequence[str]:
+        """Those of a service or client group."""
+        return [host.address for host in self._hosts_of(name)]
+
+    def connection(self, client: str) -> tuple[str, str] | None:
+        """Both ends of a client's open connection."""
+        return self._connections.of(client)
+
+
+@dataclass(slots=True)
+class Injection:
+    """A fault on its hosts. `since_ns`: records of that host from there on may be its witness; none yet when absent."""
+
+    step: str
+    fault: Fault
+    places: Mapping[str, Place]
+    since_ns: dict[str, int] = field(default_factory=dict)
+    witnesses: dict[str, Record] = field(default_factory=dict)
+    unhealed: set[str] = field(default_factory=set)
+    failed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fault.healable:
+            self.unhealed = set(self.places)
+
+    @property
+    def proven(self) -> bool:
+        """Every host has given its witness."""
+        return len(self.witnesses) == len(self.places)
+
+    def take(self, record: Record) -> bool:
+        """Take a record that may be a witness; True when it was the last one that was missing."""
+        since_ns = self.since_ns.get(record.host)
+        if since_ns is None or record.t_ns < since_ns or record.host in self.witnesses:
+            return False
+        if record.fields.get("fault", self.step) != self.step or not self.fault.is_witness(record):
+            return False
+        self.witnesses[record.host] = record
+        return self.proven
+
+    def after_ns(self) -> int:
+        """How long the slowest host took from the move that did it to its witness."""
+        return max(witness.t_ns - self.since_ns[host] for host, witness in self.witnesses.items())
