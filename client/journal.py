@@ -1,0 +1,116 @@
+"""Where the fleet tells what happens: records for the harness, a short account for people."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from midsession.core.record import Header, Log
+from midsession.errors import HarnessError
+
+ACCOUNT_LINES = 60
+"""How many lines the account shows in full; after that, one line a second that counts."""
+
+# C0 and C1 controls, DEL, line separators, controls that turn text around: nothing of a peer's steers a terminal.
+_UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def showable(text: str) -> str:
+    """The text with everything escaped that could steer a terminal or break a line; emoji stay as they are."""
+    return _UNSHOWABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def say(text: str) -> None:
+    """One line on stdout, at once, in UTF-8 whatever the locale says. When nobody reads any more it is dropped."""
+    try:
+        sys.stdout.buffer.write(showable(text).encode() + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- stays open for the life of the process
+
+
+def complain(text: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"client: {showable(text)}\n")
+
+
+class NoLog:
+    """In place of a log, when the fleet runs by hand."""
+
+    def add(self, event: str, client: str | None, connection: int | None, fields: dict[str, Any], t_ns: int) -> None:
+        """Keep nothing."""
+
+    def flush(self) -> None:
+        """Keep nothing."""
+
+    def close(self) -> None:
+        """Keep nothing."""
+
+
+def open_log(environ: Mapping[str, str]) -> Log | NoLog:
+    """Open the event file that the harness asks for in the environment, if it does.
+
+    Raises OSError when it exists or cannot be created, msgspec.MsgspecError when MIDSESSION_HEADER is no header. A log
+    that cannot be written later raises HarnessError: a run without its log is void.
+    """
+    path = environ.get("MIDSESSION_EVENT_FILE")
+    if path is None:
+        return NoLog()
+    fields = msgspec.json.decode(environ.get("MIDSESSION_HEADER", ""), type=dict[str, Any])
+    header = msgspec.convert({**fields, "pid": os.getpid()}, Header)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+
+    def write(lines: bytes) -> int:
+        try:
+            taken = os.write(descriptor, lines)
+        except OSError as error:
+            raise HarnessError(f"the event file cannot be written: {error}") from error
+        if taken != len(lines):
+            raise HarnessError(f"the event file cannot be written: it took {taken} of {len(lines)} bytes")
+        return taken
+
+    return Log(header, write, time.monotonic_ns)
+
+
+class Account:
+    """The first lines in full, then a line a second that counts what happened in it. Bounded, whatever happens."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.shown = 0
+        self._told: Counter[str] = Counter()
+
+    def line(self, event: str, client: str, connection: int | None, fields: dict[str, Any]) -> None:
+        """Show one record in full, while there is room."""
+        self.shown += 1
+        detail = " ".join(f"{name}={_short(value)}" for name, value in fields.items())
+        where = client if connection is None or connection == 1 else f"{client} (connection {connection})"
+        say(f"{where}: {event} {detail}".rstrip())
+        if self.shown == ACCOUNT_LINES:
+            say("… from here on one line a second, where anything happened")
+
+    def tick(self) -> None:
+        """Show what happened since the last tick."""
+        if self.shown < ACCOUNT_LINES:
+            self._told = self.counts.copy()
+            return
+        news = self.counts - self._told
+        if news:
+            say(" ".join(f"{event}={count}" for event, count in sorted(news.items())))
+        self._told = self.counts.copy()
+
+    def close(self) -> None:
+        """Show the sum."""
+        if self.counts:
+            say("all in all: " + " ".join(f"{event}={count}" for event, count in sorted(self.counts.items())))
+
+
+def _short(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) and " " in value else str(value)

@@ -1,0 +1,104 @@
+"""Where the server tells what happens: records for the harness, readable lines for people."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from midsession.core.record import Event, Header, Log
+from midsession.errors import HarnessError
+
+LINES_PER_SECOND = 200
+"""How many lines about ordinary traffic are shown in one second; what matters more is always shown."""
+
+# C0 and C1 controls, DEL, line separators, controls that turn text around: nothing of a peer's steers a terminal.
+_UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def showable(text: str) -> str:
+    """The text with everything escaped that could steer a terminal or break a line; emoji stay as they are."""
+    return _UNSHOWABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+class Screen:
+    """Readable lines on a stream, each written and flushed at once.
+
+    Traffic (`chatter`) is bounded to `LINES_PER_SECOND`; how many lines were left out is said before the next one. When
+    nobody reads any more, lines are dropped: people's lines are a courtesy, records are the truth.
+    """
+
+    def __init__(self, write: Callable[[str], object], clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._write, self._clock = write, clock
+        self._second = self._shown = self._left_out = 0
+
+    def line(self, text: str) -> None:
+        """Show a line that matters."""
+        if self._left_out:
+            self._put(f"… {self._left_out} lines of traffic not shown")
+            self._left_out = 0
+        self._put(text)
+
+    def chatter(self, template: str, *values: object) -> None:
+        """Show a line about ordinary traffic, as long as there are not too many of them."""
+        second = self._clock() // 1_000_000_000
+        if second != self._second:
+            self._second, self._shown = second, 0
+        if self._shown < LINES_PER_SECOND:
+            self._shown += 1
+            self.line(template.format(*values))
+        else:
+            self._left_out += 1
+
+    def _put(self, text: str) -> None:
+        try:
+            self._write(showable(text) + "\n")
+        except BrokenPipeError:
+            self._write = len
+
+
+def write_stdout(text: str) -> None:
+    """Write and flush, in UTF-8 whatever the locale says. Raises BrokenPipeError when nobody reads."""
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()
+
+
+class Records:
+    """The event file, or nothing when the server runs by hand."""
+
+    def __init__(self, log: Log | None) -> None:
+        self._log = log
+
+    def add(self, event: Event, connection: int | None = None, fields: dict[str, Any] | None = None) -> None:
+        """Write one record. Raises HarnessError when the file does not take it: a run without its log is void."""
+        if self._log is None:
+            return
+        try:
+            self._log.append(event, None, connection, fields)
+        except OSError as error:
+            raise HarnessError(f"the event file cannot be written: {error}") from error
+
+    def close(self) -> None:
+        """Write the trailer."""
+        if self._log is not None:
+            self._log.close()
+
+
+def open_records(environ: Mapping[str, str]) -> Records:
+    """Open the event file that the harness asks for in the environment, if it does.
+
+    Raises OSError when it exists or cannot be created, msgspec.MsgspecError when MIDSESSION_HEADER is no header.
+    """
+    path = environ.get("MIDSESSION_EVENT_FILE")
+    if path is None:
+        return Records(None)
+    fields = msgspec.json.decode(environ.get("MIDSESSION_HEADER", ""), type=dict[str, Any])
+    header = msgspec.convert({**fields, "pid": os.getpid()}, Header)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    return Records(Log(header, partial(os.write, descriptor), time.monotonic_ns))
