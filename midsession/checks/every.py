@@ -1,0 +1,146 @@
+"""Every client of a group has an event in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from midsession.checks import words
+from midsession.checks.base import Check
+from midsession.core.history import FOREVER, History
+from midsession.core.record import Event, Record
+from midsession.core.verdict import Finding, Status
+
+_ENDINGS = frozenset({Event.LOST, Event.END, Event.CLOSED})
+_OF_ATTEMPTS = frozenset({"refused", "unreachable", "name"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What one client in scope met, or what it saw instead."""
+
+    client: str
+    word: Literal["met", "late", "missed", "unknown"]
+    record: Record | None
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class Every(Check):
+    """Each client in scope has a record of `meets` at or after the instant of `since`, at most `within` later.
+
+    `as` asks for a way of being lost (`eof`, `reset`, `refused`, …), `where` for fields with these values. Without
+    `since` the time counts from the beginning of the run; without `within` any time will do.
+
+    In scope are: without `since`, all clients of the group. With `since`, for what happens to a connection (`lost`,
+    `end`, `closed`; but not a `lost` as `refused`, `unreachable` or `name`, which only an attempt meets), the clients
+    with a connection open at that instant; for everything else, the clients whose session was not yet over then.
+    Nothing in scope, or a client of whom the logs cannot tell, is inconclusive; a client that met nothing in time, or
+    ended without meeting it, is a failure.
+    """
+
+    kind: ClassVar[str] = "every"
+    example: ClassVar[str] = """\
+- every: talkers
+  meets: lost
+  as: eof
+  since: crash
+  within: 1s
+"""
+
+    every: str
+    meets: Event
+    since: str | None = None
+    within_s: float | None = None
+    as_: str | None = None
+    where: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def promise(self) -> str:
+        """The promise as one short sentence."""
+        said = ", ".join(filter(None, [self.as_, *(f"{k} = {v!r}" for k, v in self.where.items())]))
+        event = f"{self.meets.value} ({said})" if said else self.meets.value
+        if self.within_s is None:
+            when = f" since {self.since}" if self.since else ""
+        else:
+            when = f" within {self.within_s:g} s of {self.since or 'the start'}"
+        return f"every client of {self.every} meets {event}{when}"
+
+    def judge(self, history: History) -> Finding:
+        """Judge client by client."""
+        origin_ns = words.origin_of(history, self.since)
+        if origin_ns is None and self.within_s is not None:
+            origin_ns = history.begun_ns
+        cases = [self._case(history, client, origin_ns) for client in self._scope(history, origin_ns)]
+        return self._finding(history, cases, origin_ns)
+
+    def _scope(self, history: History, origin_ns: int | None) -> list[str]:
+        clients = history.clients_of(self.every)
+        if self.since is None or origin_ns is None:
+            return list(clients)
+        if self.meets in _ENDINGS and self.as_ not in _OF_ATTEMPTS:
+            opened = history.open_at(origin_ns)
+            # A client whose log breaks off before the instant may have been open then: it stays in scope, unknown.
+            return [c for c in clients if c in opened or history.outcomes[c].known_until_ns < origin_ns]
+        return [c for c in clients if not history.was_over(c, origin_ns)]
+
+    def _case(self, history: History, client: str, origin_ns: int | None) -> _Case:
+        since_ns = 0 if origin_ns is None or self.since is None else origin_ns
+        later = [r for r in history.of_client(client) if r.t_ns >= since_ns]
+        met = next((r for r in later if r.event == self.meets and self._fits(r)), None)
+        outcome = history.outcomes[client]
+        if met is not None and met.t_ns <= self._deadline_ns(origin_ns):
+            return _Case(client, "met", met, "")
+        if met is not None:
+            return _Case(client, "late", met, f"{self.meets} only {words.offset(met.t_ns, origin_ns)}")
+        if outcome.known_until_ns >= self._deadline_ns(origin_ns):
+            return _Case(client, "missed", later[-1] if later else None, words.seen_instead(later, origin_ns))
+        return _Case(client, "unknown", None, outcome.reason)
+
+    def _fits(self, record: Record) -> bool:
+        wanted = self.where if self.as_ is None else {**self.where, "how": self.as_}
+        return all(record.fields.get(key) == value for key, value in wanted.items())
+
+    def _deadline_ns(self, origin_ns: int | None) -> int:
+        if origin_ns is None or self.within_s is None:
+            return FOREVER
+        return origin_ns + round(self.within_s * 1e9)
+
+    def _finding(self, history: History, cases: list[_Case], origin_ns: int | None) -> Finding:
+        broken = [c for c in cases if c.word in ("late", "missed")]
+        unknown = [c for c in cases if c.word == "unknown"]
+        met = [c.record for c in cases if c.word == "met" and c.record]
+        offending = broken or unknown
+        shown = [c.record for c in broken if c.record] or sorted(met, key=lambda r: r.t_ns)[-1:]
+        took = [c.record.t_ns - origin_ns for c in cases if c.word in ("met", "late") and c.record and origin_ns]
+        return Finding(
+            check=self.kind,
+            status=_status(cases, broken, unknown),
+            promise=self.promise,
+            seen=self._seen(cases, offending, len(met)),
+            support=len(cases),
+            witnesses=_step(history, self.since) + shown[: words.SHOWN],
+            offenders=[c.client for c in offending],
+            measures=words.spread_ms(took),
+        )
+
+    def _seen(self, cases: list[_Case], offending: list[_Case], met: int) -> str:
+        if not cases:
+            why = f" at {self.since}" if self.since else ""
+            return f"nothing in scope: no client of {self.every} was in a session or connection that counts{why}"
+        head = f"{met} of {len(cases)} did{' in time' if self.within_s is not None else ''}"
+        said = words.listing(f"{c.client}: {c.seen}" for c in offending)
+        return f"{head}; {said}" if said else head
+
+
+def _status(cases: list[_Case], broken: list[_Case], unknown: list[_Case]) -> Status:
+    if broken:
+        return Status.FAIL
+    return Status.PASS if cases and not unknown else Status.INCONCLUSIVE
+
+
+def _step(history: History, step: str | None) -> list[Record]:
+    if step is None:
+        return []
+    story = history.steps[step]
+    return [r for r in [story.injected or story.triggered] if r]

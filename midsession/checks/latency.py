@@ -1,0 +1,115 @@
+"""How long replies take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from midsession.checks import limits, words
+from midsession.checks.base import Check
+from midsession.checks.pattern import Pattern, watch
+from midsession.core.histogram import Histogram, Percentile
+from midsession.core.history import History, Selection
+from midsession.core.record import Event, Record
+from midsession.core.verdict import Finding, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """Whose: the replies to the group `of`, at or after the step `since`, before the step `until`."""
+
+    of: str
+    since: str | None = None
+    until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Latency(Check):
+    """The percentiles (p50, p75, p90, p95, p99, p99.9, max) of the time from a send to its reply are `at_most` so long.
+
+    A reply's time is its record's `rtt_ns`: from the instant before the write to the instant at which the reply's last
+    byte was read. A client that gave up waiting for a reply (`protocol_error` with nothing got) counts as one that took
+    for ever; a reply that was outstanding when its connection was lost is no latency, and its number is said. Of few
+    replies the high percentiles are the slowest one. A client of whom the logs cannot tell all makes it inconclusive,
+    unless the slowest reply seen is over the limit of `max`.
+    """
+
+    kind: ClassVar[str] = "latency"
+    example: ClassVar[str] = """\
+- latency: {of: talkers, until: crash}
+  at_most: {p50: 5ms, p99: 50ms, max: 1s}
+"""
+
+    latency: Replies
+    at_most_s: dict[Percentile, float]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for no limits, and for limits that contradict each other."""
+        limits.refuse_no_limits(self.at_most_s)
+
+    @property
+    def promise(self) -> str:
+        """The promise as one short sentence."""
+        window = [f"since {self.latency.since}" if self.latency.since else ""]
+        window += [f"until {self.latency.until}" if self.latency.until else ""]
+        return " ".join(filter(None, [f"replies to {self.latency.of}", *window])) + f": {limits.said(self.at_most_s)}"
+
+    def judge(self, history: History) -> Finding:
+        """Sort the replies by their time."""
+        replies = self._of(history, Event.REPLIED)
+        unanswered = [r for r in self._of(history, Event.PROTOCOL_ERROR) if r.fields.get("got") is None]
+        times = Histogram((int(r.fields["rtt_ns"]) for r in replies), never=len(unanswered))
+        unknown = watch(history, Pattern(Event.REPLIED, self.latency.of, since=self.latency.since)).unknown
+        status = limits.status_of(self.at_most_s, times, times)
+        if unknown and not self._over_the_maximum(times):
+            status = Status.INCONCLUSIVE
+        slowest = sorted(replies, key=_rtt_ns, reverse=True)
+        return Finding(
+            check=self.kind,
+            status=status,
+            promise=self.promise,
+            seen=self._seen(history, times, len(unanswered), unknown),
+            support=len(times),
+            witnesses=[*unanswered, *slowest][: words.SHOWN if status is Status.FAIL else 1],
+            offenders=self._offenders(slowest, unanswered) if status is Status.FAIL else [],
+            measures=times.summary_ms(),
+        )
+
+    def _of(self, history: History, event: Event) -> Selection:
+        found = history.events(event).of(self.latency.of)
+        found = found.since(self.latency.since) if self.latency.since else found
+        return found.until(self.latency.until) if self.latency.until else found
+
+    def _over_the_maximum(self, times: Histogram) -> bool:
+        return len(times) > 0 and "max" in limits.broken(self.at_most_s, times)
+
+    def _offenders(self, slowest: list[Record], unanswered: list[Record]) -> list[str]:
+        least_ns = round(min(self.at_most_s.values()) * 1e9)
+        return words.who([*unanswered, *(r for r in slowest if _rtt_ns(r) > least_ns)])
+
+    def _seen(self, history: History, times: Histogram, unanswered: int, unknown: list[str]) -> str:
+        if not len(times):
+            return words.listing(unknown) or f"nothing in scope: no reply to {self.latency.of} was due"
+        lost = sum(map(_outstanding, (history.of_client(c) for c in history.clients_of(self.latency.of))))
+        parts = [limits.shown(self.at_most_s, times)]
+        parts += [f"{unanswered} never came in the time of their expect"] if unanswered else []
+        parts += [f"{lost} outstanding when their connections were lost"] if lost else []
+        return "; ".join([*parts, *([f"but {words.listing(unknown)}"] if unknown else [])])
+
+
+def _rtt_ns(record: Record) -> int:
+    return int(record.fields["rtt_ns"])
+
+
+def _outstanding(records: Selection) -> int:
+    """How many times a client's connection was lost between a send and its reply."""
+    waiting, lost = False, 0
+    for r in records:
+        if r.event == Event.LOST:
+            lost += waiting
+        if r.event in _TURNS:
+            waiting = r.event == Event.SENT
+    return lost
+
+
+_TURNS = frozenset({Event.SENT, Event.REPLIED, Event.LOST, Event.CLOSED, Event.PROTOCOL_ERROR})

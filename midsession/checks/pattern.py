@@ -1,0 +1,155 @@
+"""Which records a check means, and who would have seen them: absence is worth what its observer is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from midsession.core.history import AGENT, CONDUCTOR, PROGRAM, History, Selection
+from midsession.core.plan import ReferenceService
+from midsession.core.record import Event
+
+Kind = Literal["client", "service", "agent", "conductor"]
+
+_BOTH: frozenset[Kind] = frozenset({"client", "service"})
+_CLIENT: frozenset[Kind] = frozenset({"client"})
+_SERVICE: frozenset[Kind] = frozenset({"service"})
+_AGENT: frozenset[Kind] = frozenset({"agent"})
+_CONDUCTOR: frozenset[Kind] = frozenset({"conductor"})
+
+OBSERVERS: dict[Event, frozenset[Kind]] = {
+    Event.CONNECTING: _CLIENT,
+    Event.CONNECTED: _CLIENT,
+    Event.SENT: _BOTH,
+    Event.RECEIVED: _BOTH,
+    Event.REPLIED: _CLIENT,
+    Event.END: _BOTH,
+    Event.CLOSED: _BOTH,
+    Event.ERROR: _BOTH,
+    Event.LOST: _CLIENT,
+    Event.RECONNECTING: _CLIENT,
+    Event.GAVE_UP: _CLIENT,
+    Event.MARK: _CLIENT,
+    Event.DONE: _CLIENT,
+    Event.PROTOCOL_ERROR: _CLIENT,
+    Event.LISTENING: frozenset({"service", "agent"}),
+    Event.ACCEPTED: _SERVICE,
+    Event.CLIENT_LOST: _SERVICE,
+    Event.STARTED: _AGENT,
+    Event.EXITED: _AGENT,
+    Event.FROZEN: _AGENT,
+    Event.THAWED: _AGENT,
+    Event.LINE: _AGENT,
+    Event.INJECTED: _AGENT,
+    Event.WITNESSED: _AGENT,
+    Event.HEALED: _AGENT,
+    Event.EFFECTIVE: _CONDUCTOR,
+    Event.BEGUN: _CONDUCTOR,
+    Event.TRIGGERED: _CONDUCTOR,
+    Event.NOTE: _CONDUCTOR,
+    Event.ENDED: _CONDUCTOR,
+}
+"""Who writes an event. Total: a test says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Records of one event, by any client of the group or by the service `of`, at or after the step `since`.
+
+    `as` is the way of a `lost` (its field `how`); `where` holds fields that must have these values. What agents write
+    after the run's end is tear-down and never meant.
+    """
+
+    event: Event
+    of: str | None = None
+    as_: str | None = None
+    where: dict[str, Any] = field(default_factory=dict)
+    since: str | None = None
+
+    def select(self, history: History) -> Selection:
+        """The records. Raises CannotTell when the history cannot say."""
+        found = history.events(self.event).where(**self.fields)
+        found = found.of(self.of) if self.of is not None else found
+        found = found.since(self.since) if self.since is not None else found
+        return found.before_teardown()
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """`where` and `as` as one mapping of fields."""
+        return self.where if self.as_ is None else {**self.where, "how": self.as_}
+
+    def __str__(self) -> str:
+        said = ", ".join(filter(None, [self.as_, *(f"{k} = {v!r}" for k, v in self.where.items())]))
+        parts = [self.event.value, f"({said})" if said else "", f"of {self.of}" if self.of else ""]
+        return " ".join(filter(None, [*parts, f"since {self.since}" if self.since else ""]))
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who would have seen a pattern's records: observers with whole logs and a sign of life in its window, and those
+    of whom nobody can tell (with the reason). Clients whose session was over before the window are in neither."""
+
+    alive: list[str]
+    unknown: list[str]
+
+
+def watch(history: History, pattern: Pattern) -> Watch:
+    """The observers of a pattern, each with its word."""
+    alive: list[str] = []
+    unknown: list[str] = []
+    for name, why in _observers(history, pattern):
+        if why is None:
+            alive.append(name)
+        elif why:
+            unknown.append(f"{name}: {why}")
+    return Watch(alive, unknown)
+
+
+def _observers(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
+    """Name and None (alive), a reason (nobody can tell), or an empty text (out of scope)."""
+    kinds = OBSERVERS[pattern.event]
+    of_group = None if pattern.of is None else history.is_group(pattern.of)
+    if "client" in kinds and of_group is not False:
+        yield from _clients(history, pattern)
+    if "service" in kinds and not of_group:
+        yield from _services(history, pattern)
+    if "agent" in kinds and not of_group:
+        yield from _agents(history, pattern)
+    if "conductor" in kinds and pattern.of is None:
+        yield CONDUCTOR, _first_gap(history, CONDUCTOR, CONDUCTOR)
+
+
+def _clients(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
+    clients = history.clients_of(pattern.of) if pattern.of is not None else history.plan.clients
+    since_ns = 0 if pattern.since is None else history.instant(pattern.since)
+    for client in clients:
+        outcome = history.outcomes[client]
+        last = history.of_client(client).last
+        if outcome.word == "info":
+            yield client, outcome.reason
+        else:
+            yield client, None if last is not None and last.t_ns >= since_ns else ""
+
+
+def _services(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
+    since_ns = 0 if pattern.since is None else history.instant(pattern.since)
+    for service in history.plan.services:
+        if isinstance(service, ReferenceService) and pattern.of in (None, service.name):
+            gap = _first_gap(history, service.name, PROGRAM)
+            spoke = any(r.t_ns >= since_ns for r in history.written_by(service.name, PROGRAM))
+            yield service.name, gap if gap or spoke else ""
+
+
+def _agents(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
+    hosts = [s.name for s in history.plan.services] + ([] if pattern.of else list(history.fleets))
+    for host in hosts:
+        if pattern.of in (None, host):
+            # A whole agent's log has a trailer: the agent lived to the end of the run, whatever the window.
+            gap = _first_gap(history, host, AGENT)
+            yield f"agent of {host}", gap if gap or history.written_by(host, AGENT) else ""
+
+
+def _first_gap(history: History, host: str, writer: str) -> str | None:
+    gaps = history.gaps_of(host, writer)
+    return f"its log is not whole ({gaps[0]})" if gaps else None

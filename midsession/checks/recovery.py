@@ -1,0 +1,108 @@
+"""How long clients take to be served again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from midsession.checks import limits, words
+from midsession.checks.base import Check
+from midsession.core.histogram import Histogram, Percentile
+from midsession.core.history import History
+from midsession.core.record import Event, Record
+from midsession.core.verdict import Finding, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Whose, since when, and what it takes: clients of the group `of`, since the step `since`, until they are `by`."""
+
+    of: str
+    since: str
+    by: Literal["replied", "connected"] = "replied"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery(Check):
+    """The percentiles over all clients of the time from the step `since` to their first reply are `at_most` so long.
+
+    With `by: connected`, to their first connection. In scope is each client of the group whose session was not over at
+    the step's instant. What a client still got on a connection that it had at that instant and then lost is no
+    recovery. A client whose session ended without recovering counts as one that took for ever. One of whom the logs
+    cannot tell may have taken any time: it makes the finding inconclusive where that decides.
+    """
+
+    kind: ClassVar[str] = "recovery"
+    example: ClassVar[str] = """\
+- recovery: {of: talkers, since: return}
+  at_most: {p50: 500ms, max: 5s}
+- recovery: {of: talkers, since: return, by: connected}
+  at_most: {p99: 2s}
+"""
+
+    recovery: Return
+    at_most_s: dict[Percentile, float]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for no limits, and for limits that contradict each other."""
+        limits.refuse_no_limits(self.at_most_s)
+
+    @property
+    def promise(self) -> str:
+        """The promise as one short sentence."""
+        what = f"{self.recovery.of} {self.recovery.by} again since {self.recovery.since}"
+        return f"{what}: {limits.said(self.at_most_s)}"
+
+    def judge(self, history: History) -> Finding:
+        """Look for each client's first sign of recovery."""
+        origin_ns = history.instant(self.recovery.since)
+        clients = [c for c in history.clients_of(self.recovery.of) if not history.was_over(c, origin_ns)]
+        found = {client: self._first(history, client, origin_ns) for client in clients}
+        missing = [client for client, record in found.items() if record is None]
+        unknown = [client for client in missing if history.outcomes[client].word == "info"]
+        # Best of all, such a client recovered just after the logs stopped telling.
+        soonest = [max(0, history.outcomes[client].known_until_ns - origin_ns) for client in unknown]
+        back = sorted((r for r in found.values() if r), key=lambda r: r.t_ns)
+        took = [r.t_ns - origin_ns for r in back]
+        at_worst = Histogram(took, never=len(missing))
+        at_best = Histogram([*took, *soonest], never=len(missing) - len(unknown))
+        status = limits.status_of(self.at_most_s, at_best, at_worst)
+        return Finding(
+            check=self.kind,
+            status=status,
+            promise=self.promise,
+            seen=self._seen(history, clients, missing, at_worst, origin_ns),
+            support=len(clients),
+            witnesses=back[-1:],
+            offenders=self._offenders(status, back, missing, origin_ns),
+            measures=at_worst.summary_ms(),
+        )
+
+    def _first(self, history: History, client: str, origin_ns: int) -> Record | None:
+        given_up = history.lost_later(client, origin_ns)
+        return next(
+            (
+                r
+                for r in history.of_client(client)
+                if r.t_ns >= origin_ns and r.event == Event(self.recovery.by) and r.connection != given_up
+            ),
+            None,
+        )
+
+    def _offenders(self, status: Status, back: list[Record], missing: list[str], origin_ns: int) -> list[str]:
+        if status is Status.PASS:
+            return []
+        least_ns = round(min(self.at_most_s.values()) * 1e9)
+        return [*missing, *words.who(r for r in back if r.t_ns - origin_ns > least_ns)]
+
+    def _seen(self, history: History, clients: list[str], missing: list[str], times: Histogram, origin_ns: int) -> str:
+        if not clients:
+            return f"nothing in scope: no client of {self.recovery.of} was in a session at {self.recovery.since}"
+        said = words.listing(f"{c}: {self._instead(history, c, origin_ns)}" for c in missing)
+        return "; ".join(filter(None, [limits.shown(self.at_most_s, times), said]))
+
+    def _instead(self, history: History, client: str, origin_ns: int) -> str:
+        outcome = history.outcomes[client]
+        if outcome.word == "info":
+            return outcome.reason
+        return words.seen_instead([r for r in history.of_client(client) if r.t_ns >= origin_ns], origin_ns)
