@@ -1,0 +1,409 @@
+"""The command line. Chooses plans, tells what happens, and turns what came of it into an exit code.
+
+Only typer is imported at the top: `midsession --help` is quick, and a command imports what it uses.
+"""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from midsession.core.plan import Plan
+    from midsession.door import Bench, Run
+    from midsession.report.terminal import Account
+    from midsession.runner import Listener
+
+NOTHING_SELECTED = 5
+ERROR = 3
+INTERRUPTED = 2
+USAGE = 4
+LACKS = 10
+
+SEVERITY = (INTERRUPTED, ERROR, 1, LACKS, 11, 0)
+"""Exit codes from worst to best: the worst of several runs is the command's."""
+
+app = typer.Typer(
+    name="midsession",
+    help="Break a TCP service in the middle of its clients' sessions, and judge what each client saw.",
+    epilog="Exit codes: 0 pass, 1 a check failed, 2 interrupted, 3 error, 4 invalid scenario or usage, 5 nothing "
+    "selected, 10 the environment lacks something, 11 inconclusive.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Paths = Annotated[list[Path], typer.Argument(help="Scenario files, or folders of them.", show_default=False)]
+Directory = Annotated[Path, typer.Argument(help="The directory of a run.", show_default=False)]
+Seed = Annotated[
+    int | None, typer.Option(envvar="MIDSESSION_SEED", min=0, help="The seed of all draws.", show_default="a fresh one")
+]
+Keyword = Annotated[
+    str,
+    typer.Option(
+        "-k", envvar="MIDSESSION_VARIANT", help="Only plans whose name fits, like 'kill and not [clients=1]'."
+    ),
+]
+Tags = Annotated[list[str] | None, typer.Option("-t", "--tag", help="Only scenarios with this tag (or one of these).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Done(Exception):
+    """A command is over, with this exit code. (Typer's own exits are wrong usage, see `main`.)"""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+_TYPERS = {None: 0, 0: 0, 1: ERROR, 2: USAGE, 130: INTERRUPTED}
+"""Typer's exit codes (1: a closed pipe, 2: wrong usage, 130: Ctrl-C) as ours, in which 2 is an interrupt."""
+
+
+def main() -> NoReturn:
+    """The program: what a user can mend is said in a line or two, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+    sys.exit(_carry_out())
+
+
+def _carry_out() -> int:
+    from midsession.errors import MidsessionError
+
+    try:
+        app()
+    except Done as done:
+        return done.code
+    except MidsessionError as error:
+        _complain(str(error))
+        return error.exit_code
+    except OSError as error:
+        _complain(str(error))
+        return ERROR
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except SystemExit as left:
+        return _TYPERS.get(left.code, ERROR) if left.code is None or isinstance(left.code, int) else ERROR
+    return 0
+
+
+def _complain(text: str) -> None:
+    from midsession.report.text import visible
+
+    for line in text.split("\n"):
+        print(visible(line), file=sys.stderr)  # noqa: T201 - the command line's own output
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201 - the command line's own output
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from midsession import __version__
+
+        _say(f"midsession {__version__}")
+        raise typer.Exit
+
+
+# --- run -----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    paths: Paths,
+    testbed: Annotated[str, typer.Option(help="What makes the hosts: auto, compose, docker, netns.")] = "auto",
+    seed: Seed = None,
+    runs: Annotated[Path, typer.Option(help="The folder for the runs' directories.")] = Path("runs"),
+    keyword: Keyword = "",
+    tags: Tags = None,
+) -> None:
+    """Run scenarios, judge them, and write their reports."""
+    import asyncio
+
+    from midsession.testbeds.registry import warm_up
+
+    warm_up(testbed)
+    from midsession.door import Bench
+    from midsession.report.terminal import banner, console
+    from midsession.select import fresh_seed, select
+
+    seed = fresh_seed() if seed is None else seed
+    out = console(sys.stdout)
+    out.print(f"{banner()} · seed {seed}")
+    plans = select(paths, seed, keyword, tags or ())
+    if not plans:
+        _complain("no scenario was selected")
+        raise Done(NOTHING_SELECTED)
+    bench = Bench.of(testbed, runs, plans)
+    raise Done(asyncio.run(_Series(bench, plans).run_all()))
+
+
+class _Series:
+    """Several runs, one after the other, on one testbed; then a table of what came of them."""
+
+    def __init__(self, bench: Bench, plans: list[Plan]) -> None:
+        from midsession.report.terminal import console
+
+        self._bench, self._plans, self._out = bench, plans, console(sys.stdout)
+        self._rows: list[tuple[str, str, str]] = []
+        self._codes: list[int] = []
+
+    async def run_all(self) -> int:
+        """Run until the last, or an interrupt; the worst exit code."""
+        from midsession.report.terminal import tell_summary
+
+        try:
+            for plan in self._plans:
+                self._codes.append(await self._one(plan))
+                if self._codes[-1] == INTERRUPTED:
+                    break
+        finally:
+            await self._bench.shut()
+        if len(self._plans) > 1:
+            tell_summary(self._out, self._rows, self._plans[0].seed, len(self._plans))
+        return min(self._codes, key=SEVERITY.index)
+
+    async def _one(self, plan: Plan) -> int:
+        from midsession.errors import MidsessionError
+        from midsession.report.terminal import Account, tell_findings, tell_verdict
+        from midsession.select import plan_id
+
+        account = Account(self._out, plan, self._bench.testbed.name)
+        account.open()
+        try:
+            with account:
+                done = await self._bench.perform(plan, teller(account))
+        except MidsessionError as error:
+            _complain(str(error))
+            self._rows.append(("lacks" if error.exit_code == LACKS else "error", plan_id(plan), ""))
+            return error.exit_code
+        tell_findings(self._out, done.view)
+        tell_verdict(self._out, done.view, str(done.directory))
+        word = "interrupted" if done.exit_code == INTERRUPTED else done.view.head.status
+        self._rows.append((word, plan_id(plan), str(done.directory)))
+        return done.exit_code
+
+
+def teller(account: Account) -> Listener:
+    """A listener that passes a run's records and phases to its account, in the event loop's next round.
+
+    Not at once: the runner tells of a trigger on its way to the fault, and a fault must not wait for a line of text.
+    """
+    import asyncio
+    from collections import deque
+
+    from midsession.core.record import Event, Record
+    from midsession.runner import Listener, RunResult
+
+    class Teller(Listener):
+        wants = frozenset({Event.INJECTED, Event.CONNECTED, Event.LOST, Event.GAVE_UP, Event.PROTOCOL_ERROR})
+
+        def __init__(self) -> None:
+            self._untold: deque[Record | str] = deque()
+
+        def on_phase(self, phase: str) -> None:
+            self._later(phase)
+
+        def on_record(self, record: Record) -> None:
+            self._later(record)
+
+        def on_end(self, result: RunResult) -> None:
+            self._tell()
+
+        def _later(self, news: Record | str) -> None:
+            if not self._untold:
+                asyncio.get_running_loop().call_soon(self._tell)
+            self._untold.append(news)
+
+        def _tell(self) -> None:
+            while self._untold:
+                news = self._untold.popleft()
+                if isinstance(news, str):
+                    account.phase(news)
+                else:
+                    account.hear(news)
+
+    return Teller()
+
+
+# --- stored runs ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def check(directory: Directory) -> None:
+    """Judge a stored run again, and exit with its verdict. Runs nothing and writes nothing."""
+    from midsession.door import judged
+
+    raise Done(_tell(judged(directory), directory))
+
+
+@app.command()
+def audit(directory: Directory) -> None:
+    """Say of each check of a stored run whether it can fail at all; exits 1 when one cannot. Runs nothing.
+
+    Each check that passed is judged again over the same run, spoilt: without the events that it looks for, with more of
+    them, with the same events a day late, or with other words in them.
+    """
+    from midsession.report.text import count, visible
+    from midsession.rundir import audit_run
+
+    found = audit_run(directory)
+    for one in found:
+        _say(visible(f"{'✓' if one.can_fail else '✗'} {one.promise}"))
+        _say(visible(f"    fails {one.spoilt}: {one.seen}" if one.can_fail else f"    {one.place}: {one.seen}"))
+    toothless = [one for one in found if not one.can_fail]
+    if toothless or not found:
+        _complain(f"{count(len(toothless), 'check')} of {len(found)} cannot fail")
+        raise Done(1)
+
+
+@app.command()
+def report(directory: Directory) -> None:
+    """Judge a stored run again and write its verdict and reports anew. Exits 0 whatever the verdict."""
+    from midsession.door import judge_and_report
+
+    _tell(judge_and_report(directory), directory)
+
+
+def _tell(run: Run, directory: Path) -> int:
+    from midsession.report.terminal import console, tell_findings, tell_verdict
+
+    out = console(sys.stdout)
+    tell_findings(out, run.view)
+    tell_verdict(out, run.view, str(directory))
+    return run.exit_code
+
+
+# --- scenarios -----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def plan(
+    paths: Paths,
+    seed: Annotated[int, typer.Option(envvar="MIDSESSION_SEED", min=0, help="The seed of all draws.")] = 0,
+    keyword: Keyword = "",
+) -> None:
+    """Print the plans of scenarios: one line of JSON each, the bytes that are stored and hashed."""
+    plans = _selected(paths, seed, keyword, None)
+    for one in plans:
+        _say(one.to_json().decode())
+
+
+@app.command("list")
+def list_(paths: Paths, keyword: Keyword = "", tags: Tags = None, json: AsJson = False) -> None:
+    """List the plans of scenarios: one for each combination of a matrix."""
+    import msgspec
+
+    from midsession.report.text import visible
+    from midsession.select import plan_id
+
+    plans = _selected(paths, 0, keyword, tags)
+    if json:
+        _say(msgspec.json.format(msgspec.json.encode([_listed(one) for one in plans])).decode())
+        return
+    wide = max(len(plan_id(one)) for one in plans)
+    for one in plans:
+        tags_shown = f"  ({', '.join(one.tags)})" if one.tags else ""
+        _say(visible(f"{plan_id(one):<{wide}}  {one.name}{tags_shown}"))
+
+
+def _listed(one: Plan) -> dict[str, object]:
+    from midsession.select import plan_id
+
+    facts = {"id": plan_id(one), "path": one.source, "name": one.name, "about": one.about, "tags": one.tags}
+    sizes = {"clients": len(one.clients), "steps": len(one.timeline), "checks": len(one.checks)}
+    return {**facts, "matrix": one.matrix, "services": [s.name for s in one.services], **sizes}
+
+
+def _selected(paths: list[Path], seed: int, keyword: str, tags: list[str] | None) -> list[Plan]:
+    from midsession.select import select
+
+    plans = select(paths, seed, keyword, tags or ())
+    if not plans:
+        _complain("no scenario was selected")
+        raise Done(NOTHING_SELECTED)
+    return plans
+
+
+@app.command()
+def validate(paths: Paths) -> None:
+    """Say whether scenarios are right, and if not, where and what to do."""
+    from midsession import language
+    from midsession.errors import ScenarioError
+    from midsession.report.text import count, visible
+
+    files = language.collect(paths)
+    if not files:
+        _complain("no scenario was selected")
+        raise Done(NOTHING_SELECTED)
+    wrong = 0
+    for path in files:
+        try:
+            plans = language.plans(path, 0)
+        except ScenarioError as error:
+            wrong += 1
+            _complain(str(error))
+        else:
+            _say(f"✓ {visible(path)}: {count(len(plans), 'plan')}")
+    if wrong:
+        _complain(f"{count(wrong, 'file')} of {len(files)} cannot be used")
+        raise Done(ScenarioError.exit_code)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the scenario language, for editors."""
+    from midsession import language
+
+    _say(language.schema_text().rstrip("\n"))
+
+
+@app.command()
+def doctor(
+    for_: Annotated[str, typer.Option("--for", help="Only what this testbed needs decides the exit code.")] = "auto",
+) -> None:
+    """Look whether this machine has what runs need; exits 10 when something is missing."""
+    from midsession.doctor import examine
+    from midsession.report.text import count
+    from midsession.testbeds.registry import choose
+
+    testbed = choose(for_)
+    lacking = 0
+    for found in examine(testbed):
+        sign = "✓" if found.ok else "✗" if found.required else "·"
+        _say(f"{sign} {found.what:<22} {found.seen}")
+        if not found.ok:
+            _say(f"  {'':<22} {found.remedy}")
+            lacking += found.required
+    if lacking:
+        _complain(f"missing {count(lacking, 'thing')} that the testbed {testbed} needs  [environment-lacks]")
+        raise Done(LACKS)
+    _say(f"The testbed {testbed} has what it needs.")
+
+
+@app.command()
+def prune() -> None:
+    """Remove what runs have left in the Docker Engine whose process is dead; nothing else."""
+    from midsession.report.text import count, visible
+    from midsession.testbeds.registry import prune as prune_all
+
+    removed, problems = prune_all()
+    for thing in removed:
+        _say(f"removed {visible(thing)}")
+    for problem in problems:
+        _complain(problem)
+    if problems:
+        raise Done(ERROR)
+    _say(f"{count(len(removed), 'thing')} removed" if removed else "There was nothing to remove.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What every door (command line, pytest, Python) does with a plan: run it, judge it, write its reports.
+
+The doors differ in how they choose plans and in how they tell what came of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from midsession import rundir
+from midsession.core.history import History, Selection
+from midsession.core.plan import Plan
+from midsession.core.verdict import Verdict
+from midsession.errors import Problem, ScenarioError
+from midsession.report.model import View, view
+from midsession.report.write import write_reports
+from midsession.runner import Listener, run_plan
+from midsession.select import fresh_seed, select, variant
+from midsession.testbeds import Testbed
+from midsession.testbeds.registry import AUTO, choose, make, replay_command
+
+INTERRUPTED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that is over and judged. `view` is what its reports show."""
+
+    directory: Path
+    why_ended: str
+    history: History
+    verdict: Verdict
+    view: View
+
+    @property
+    def plan(self) -> Plan:
+        """What was run."""
+        return self.history.plan
+
+    @property
+    def exit_code(self) -> int:
+        """2 when it was interrupted, else the verdict's."""
+        return INTERRUPTED if self.why_ended == "interrupted" else self.verdict.exit_code
+
+    def events(self, *names: str) -> Selection:
+        """The records of these events, see `History.events`."""
+        return self.history.events(*names)
+
+
+class Bench:
+    """A testbed that serves one run after the other, on one event loop, and the folder for the runs' directories."""
+
+    def __init__(self, testbed: Testbed, runs: Path) -> None:
+        self.testbed, self._runs = testbed, runs
+
+    @staticmethod
+    def of(name: str, runs: Path, plans: Iterable[Plan] = ()) -> Bench:
+        """A bench with a testbed by its name; `auto` is one that can serve `plans`. Raises ScenarioError."""
+        return Bench(make(choose(name, plans)), runs)
+
+    async def perform(self, plan: Plan, listener: Listener | None = None) -> Run:
+        """Run, judge, report. Raises EnvironmentLacks when the testbed cannot serve the plan, OSError for the disk."""
+        result = await run_plan(plan, self.testbed, self._runs, listener)
+        try:
+            return judge_and_report(result.directory, result.why_ended)
+        finally:
+            give_to_owner(result.directory, self._runs)
+
+    async def shut(self) -> None:
+        """Let go of the testbed."""
+        await self.testbed.shut()
+
+
+def judge_and_report(directory: Path, why_ended: str = "") -> Run:
+    """Judge a stored run, write its verdict and its reports. Raises NotARun, OSError."""
+    run = judged(directory, why_ended)
+    rundir.write_verdict(directory, run.verdict)
+    write_reports(directory, run.view)
+    return run
+
+
+def judged(directory: Path, why_ended: str = "") -> Run:
+    """Judge a stored run; writes nothing. Raises NotARun."""
+    history = rundir.read_history(directory)
+    info = rundir.read_run(directory)
+    verdict = rundir.judge_run(directory, history)
+    shown = view(history, verdict, info, replay_of(history.plan, info))
+    return Run(directory, why_ended or str(info.get("why_ended", "")), history, verdict, shown)
+
+
+def replay_of(plan: Plan, info: Mapping[str, Any]) -> str:
+    """The command that runs a plan again on the testbed that it ran on."""
+    return replay_command(str(info.get("testbed", "")), plan.source, plan.seed, variant(plan))
+
+
+def give_to_owner(directory: Path, runs: Path) -> None:
+    """Give a run that root wrote to whoever owns the folder of runs: in a container, that is the user outside."""
+    owner = runs.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for parent, folders, files in os.walk(directory):
+        for name in ("", *folders, *files):
+            os.chown(Path(parent, name), owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def run(
+    path: str | os.PathLike[str],
+    *,
+    testbed: str = AUTO,
+    seed: int | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    keyword: str = "",
+    listener: Listener | None = None,
+) -> Run:
+    """Run one scenario and return what came of it. Not for use inside a running event loop.
+
+    `keyword` picks one combination of a matrix (`"[clients=50]"`); `seed` None: a fresh one. Raises ScenarioError for
+    a scenario that cannot be used or is not one plan, EnvironmentLacks when this machine cannot run it.
+    """
+    plans = select([Path(path)], fresh_seed() if seed is None else seed, keyword)
+    if len(plans) != 1:
+        found = ", ".join(variant(p) or p.source for p in plans) or "none"
+        message = f"{os.fspath(path)} must give one plan, not {len(plans)} ({found})"
+        raise ScenarioError([Problem(message, "not-one-plan", remedy="pick one with keyword=")])
+    return asyncio.run(_run_one(Bench.of(testbed, Path(runs), plans), plans[0], listener))
+
+
+async def _run_one(bench: Bench, plan: Plan, listener: Listener | None) -> Run:
+    try:
+        return await bench.perform(plan, listener)
+    finally:
+        await bench.shut()

@@ -1,0 +1,104 @@
+"""The runner's own part of a run directory: plan.json, the conductor's event file, run.json.
+
+Knows files, no run: what goes in is decided by `midsession.runner`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from midsession import __version__
+from midsession.core.plan import Plan
+from midsession.core.record import Event, Header, Log, Record, clock_domain, event_file_name
+
+CONDUCTOR = "conductor"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """A run's name and directory. The directory is fresh: nobody else's run is in it."""
+
+    run: str
+    directory: Path
+
+    @staticmethod
+    def make(plan: Plan, runs_directory: Path) -> RunPlace:
+        """Create `<runs>/<YYYYmmdd-HHMMSS>-<slug>-<id>/` with plan.json in it. Raises OSError."""
+        slug = re.sub(r"[^a-z0-9]+", "-", plan.name.lower()).strip("-")[:40].strip("-") or "run"
+        run = os.urandom(4).hex()
+        directory = runs_directory / f"{datetime.now():%Y%m%d-%H%M%S}-{slug}-{run}"
+        for folder in ("events", "logs"):
+            (directory / folder).mkdir(parents=True)
+        (directory / "plan.json").write_bytes(plan.to_json())
+        return RunPlace(run, directory)
+
+
+class Ledger:
+    """The conductor's records, on disk before `write` returns, and run.json. Raises OSError when the disk is full."""
+
+    def __init__(self, place: RunPlace, plan: Plan) -> None:
+        self._place = place
+        header = Header(
+            run=place.run,
+            host=CONDUCTOR,
+            writer=CONDUCTOR,
+            incarnation=1,
+            pid=os.getpid(),
+            clock=own_clock(),
+            seed=plan.seed,
+            plan=plan.hash,
+        )
+        self.clock = header.clock
+        path = place.directory / "events" / event_file_name(CONDUCTOR, CONDUCTOR, 1)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._log = Log(header, lambda line: os.write(self._fd, line), time.monotonic_ns)
+
+    def write(self, event: Event, fields: dict[str, Any], t_ns: int) -> Record:
+        """Append one record and return it as others see it, with host and writer."""
+        record = self._log.append(event, fields=fields, t_ns=t_ns)
+        return msgspec.structs.replace(record, host=CONDUCTOR, writer=CONDUCTOR, incarnation=1)
+
+    def close(self) -> None:
+        """Write the trailer and close the file."""
+        self._log.close()
+        os.close(self._fd)
+
+    def save_run(self, facts: dict[str, Any]) -> None:
+        """Write run.json anew, whole or not at all."""
+        versions = {"midsession": __version__, "python": platform.python_version(), "kernel": platform.release()}
+        data = msgspec.json.format(msgspec.json.encode({**facts, "versions": versions}), indent=2)
+        fresh = self._place.directory / "run.json.new"
+        fresh.write_bytes(data + b"\n")
+        fresh.replace(self._place.directory / "run.json")
+
+
+def own_clock() -> str:
+    """The clock domain of this process."""
+    return clock_domain(Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/time"))
+
+
+def wall_clock() -> str:
+    """The time of day, in UTC, for people."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def reference(record: Record) -> dict[str, Any]:
+    """How a record is named in another one's fields."""
+    return {
+        "host": record.host,
+        "writer": record.writer,
+        "incarnation": record.incarnation,
+        "seq": record.seq,
+        "event": record.event,
+        "client": record.client,
+        "t_ns": record.t_ns,
+    }

@@ -1,0 +1,314 @@
+"""The live account of a run, for a terminal and for a log: the steps as they fire, then the findings and the verdict.
+
+On a terminal: colours, and a line of counters that stays at the bottom. Anywhere else (CI, `docker compose up`): the
+same lines as plain text, with the counters as a line now and then; no escape sequence at all. Texts from the wire and
+from programs come through `midsession.report.text.visible` and are printed as they are, never as markup.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import IO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from midsession import __version__
+from midsession.core.plan import Plan
+from midsession.core.record import Event, Record
+from midsession.report.bands import because, label
+from midsession.report.evidence import Entry, Evidence, FindingView
+from midsession.report.model import View
+from midsession.report.text import count, duration, instant, phrase, reference, some, visible
+
+SIGNS = {"pass": ("✓", "green"), "fail": ("✗", "red"), "inconclusive": ("?", "yellow"), "error": ("!", "magenta")}
+WORDS = {"pass": "kept", "fail": "broken", "inconclusive": "undecided", "error": "in error"}
+
+_COUNTED = {
+    Event.REPLIED: ("reply", "replies"),
+    Event.LOST: ("connection lost", "losses"),
+    Event.PROTOCOL_ERROR: ("protocol error", "protocol errors"),
+    Event.GAVE_UP: ("gave up", "gave up"),
+    Event.DONE: ("done", "done"),
+}
+"""What is counted of the clients, besides those that are connected; how to say one and many."""
+
+_PHASES = {
+    "open": "opening the testbed",
+    "programs": "starting services and clients",
+    "end": "healing and stopping everything",
+    "collect": "collecting logs",
+}
+
+_TELL_EVERY_NS = 1_000_000_000
+_TELL_AGAIN_NS = 50_000_000
+_STEP_WIDTH = 12
+
+
+def console(file: IO[str]) -> Console:
+    """A console for our lines: nothing is wrapped, guessed at or taken for markup; no colour where no terminal is."""
+    plain = not file.isatty()
+    return Console(
+        file=file,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=True,
+        legacy_windows=False,
+        force_terminal=False if plain else None,
+        color_system=None if plain or "NO_COLOR" in os.environ else "auto",
+    )
+
+
+class Account:
+    """Tells one run, from its plan to its last record. `hear` is called with every record that reaches the conductor.
+
+    On a terminal, use it as a context manager: the line of counters lives as long as that.
+    """
+
+    def __init__(self, out: Console, plan: Plan, testbed: str) -> None:
+        self._out, self._plan, self._testbed = out, plan, testbed
+        self._steps = {step.id: step for step in plan.timeline}
+        self._zero_ns: int | None = None
+        self._connected: set[str] = set()
+        self._counts: Counter[str] = Counter()
+        self._told_ns, self._told = 0, ""
+        self._causes: dict[str, int] = {}
+        self._witnesses: set[tuple[object, object, object]] = set()
+        self._live = Live(console=out, get_renderable=self._status, transient=True) if out.is_terminal else None
+
+    def __enter__(self) -> Account:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def open(self) -> None:
+        """Say what is about to run. The seed comes first, whatever happens later."""
+        plan = self._plan
+        matrix = ", ".join(f"{key}={value}" for key, value in plan.matrix.items())
+        self._out.print()
+        self._out.print(Text.assemble((visible(plan.name), "bold"), f"  {visible(matrix)}" if matrix else ""))
+        facts = [f"seed {plan.seed}", f"testbed {self._testbed}", count(len(plan.clients), "client"), plan.source]
+        self._out.print(Text(visible("  " + " · ".join(facts)), "dim"))
+
+    def phase(self, phase: str) -> None:
+        """Say what the run is busy with outside its timeline."""
+        if phase in _PHASES:
+            self._out.print(Text(f"           {_PHASES[phase]}", "dim"))
+
+    def hear(self, record: Record) -> None:
+        """Take one record: count it, and tell it when it is news."""
+        if record.event == Event.BEGUN:
+            self._zero_ns = self._told_ns = record.t_ns
+        if record.client is not None:
+            self._count(record)
+        elif tell := _TOLD.get(record.event):
+            news = record.event == Event.TRIGGERED and record.t_ns - self._told_ns > _TELL_AGAIN_NS
+            self._tell_counts(record.t_ns, always=news)
+            tell(self, record)
+        self._tell_counts(record.t_ns)
+
+    # --- counters ---
+
+    def _count(self, record: Record) -> None:
+        client, before = str(record.client), len(self._connected)
+        if record.event == Event.CONNECTED:
+            self._connected.add(client)
+        elif record.event in (Event.LOST, Event.DONE):
+            self._connected.discard(client)
+        if record.event in _COUNTED:
+            self._counts[record.event] += 1
+        if before != len(self._connected) and len(self._connected) in (0, len(self._plan.clients)):
+            self._tell_counts(record.t_ns, always=True)
+
+    def _counters(self) -> str:
+        parts = [f"{len(self._connected):,} of {len(self._plan.clients):,} connected"]
+        for event, (one, many) in _COUNTED.items():
+            if number := self._counts[event]:
+                parts.append(count(number, one, many))
+        return ", ".join(parts)
+
+    def _tell_counts(self, t_ns: int, always: bool = False) -> None:
+        if self._live or self._zero_ns is None or not (always or t_ns - self._told_ns >= _TELL_EVERY_NS):
+            return
+        self._told_ns = t_ns
+        if self._plan.clients and (counters := self._counters()) != self._told:
+            self._told = counters
+            self._line(t_ns, "clients", counters, "dim")
+
+    def _status(self) -> Text:
+        return Text(f"           clients      {self._counters()}" if self._plan.clients else "", "dim")
+
+    # --- lines ---
+
+    def _line(self, t_ns: int, what: str, text: str, style: str = "") -> None:
+        at = instant(t_ns - self._zero_ns) if self._zero_ns is not None else " " * 9
+        self._out.print(Text.assemble((f"{at}  ", "dim"), (f"{what:<{_STEP_WIDTH}} ", style or "bold"), (text, style)))
+
+    def _begun(self, record: Record) -> None:
+        plan = self._plan
+        parts = [(len(plan.clients), "client"), (len(plan.services), "service"), (len(plan.timeline), "step")]
+        self._line(record.t_ns, "begun", ", ".join(count(n, noun) for n, noun in parts), "dim")
+
+    def _triggered(self, record: Record) -> None:
+        step = self._steps.get(str(record.fields.get("step", "")))
+        if step is None:
+            return
+        by = record.fields.get("by")
+        if by:
+            self._causes[step.id] = int(by.get("t_ns", record.t_ns))
+        text = f"{label(step.verb, step.args)}, because {because(step.when, by)}"
+        self._line(record.t_ns, visible(step.id, 40), text, "yellow")
+
+    def _injected(self, record: Record) -> None:
+        name = str(record.fields.get("fault", ""))
+        began_ns = int(record.fields.get("began_ns", record.t_ns))
+        cause_ns = self._causes.get(name)
+        lag = f", {duration(began_ns - cause_ns)} after that record" if cause_ns is not None else ""
+        self._line(began_ns, visible(name, 40), f"injected{lag}", "yellow")
+
+    def _effective(self, record: Record) -> None:
+        witness = record.fields.get("witness") or {}
+        after = duration(record.fields.get("after_ns", 0))
+        text = f"took effect after {after}: {reference(witness)}"
+        self._line(record.t_ns, visible(record.fields.get("step", ""), 40), text, "yellow")
+        self._witnesses.add((witness.get("host"), witness.get("incarnation"), witness.get("seq")))
+
+    def _healed(self, record: Record) -> None:
+        self._line(record.t_ns, visible(record.fields.get("fault", ""), 40), "healed", "green")
+
+    def _program(self, record: Record) -> None:
+        told = (record.host, record.incarnation, record.seq) in self._witnesses
+        if not told and record.host in {s.name for s in self._plan.services}:
+            pid = record.fields.get("pid")
+            text = f"pid {pid}" if record.event == Event.STARTED else phrase(record)
+            self._line(record.t_ns, visible(record.host, 40), f"{record.event}, {text}", "cyan")
+
+    def _note(self, record: Record) -> None:
+        bad = record.fields.get("problem") or record.fields.get("failed")
+        self._line(record.t_ns, "problem" if bad else "note", phrase(record), "bold red" if bad else "")
+
+    def _ended(self, record: Record) -> None:
+        self._tell_counts(record.t_ns, always=True)
+        self._line(record.t_ns, "ended", phrase(record), "dim" if record.fields.get("why") == "done" else "red")
+
+
+_TOLD: dict[str, Callable[[Account, Record], None]] = {
+    Event.BEGUN: Account._begun,
+    Event.TRIGGERED: Account._triggered,
+    Event.INJECTED: Account._injected,
+    Event.EFFECTIVE: Account._effective,
+    Event.HEALED: Account._healed,
+    Event.STARTED: Account._program,
+    Event.LISTENING: Account._program,
+    Event.EXITED: Account._program,
+    Event.FROZEN: Account._program,
+    Event.THAWED: Account._program,
+    Event.NOTE: Account._note,
+    Event.ENDED: Account._ended,
+}
+"""Records that are news by themselves, and who tells them."""
+
+# --- after the run -------------------------------------------------------------------------------------------------
+
+
+def tell_findings(out: Console, view: View, evidence: int = 1) -> None:
+    """The findings, best first, so that the worst stand next to the verdict.
+
+    A promise that was not kept shows up to `evidence` of its witnesses; of what every run is judged by, what was kept
+    is one line.
+    """
+    out.print()
+    kept = [f for f in view.findings if f.status == "pass"]
+    for finding in kept:
+        if finding.own:
+            _print_all(out, finding_lines(finding, evidence))
+    if common := [f.promise for f in kept if not f.own]:
+        sign, colour = SIGNS["pass"]
+        out.print(Text.assemble((f"{sign} ", colour), (f"and {count(len(common), 'promise')} of every run", "bold")))
+        out.print(Text(f"    {some(common, limit=4)}"))
+    for finding in reversed(view.findings):
+        if finding.status != "pass":
+            _print_all(out, finding_lines(finding, evidence))
+
+
+def _print_all(out: Console, lines: Iterable[Text]) -> None:
+    for line in lines:
+        out.print(line)
+
+
+def finding_lines(finding: FindingView, evidence: int) -> list[Text]:
+    """A finding as lines: sign and promise, what was seen, and for a broken one its place and the records around."""
+    sign, colour = SIGNS[finding.status]
+    lines = [Text.assemble((f"{sign} ", colour), (finding.promise, "bold")), Text(f"    {finding.seen}")]
+    if finding.status == "pass":
+        return lines
+    if finding.place:
+        lines.append(Text(f"    {finding.place}", "dim"))
+    if finding.offenders_count:
+        lines.append(
+            Text(f"    not kept by {some(finding.offenders[:6] + [''] * (finding.offenders_count - 6))}", colour)
+        )
+    for item in finding.evidence[:evidence]:
+        lines += evidence_lines(item)
+    return lines
+
+
+def evidence_lines(evidence: Evidence) -> list[Text]:
+    """Some records, with the one that matters pointed at."""
+    wide = max(len(e.who) for e in evidence.entries)
+    return [Text(f"      {evidence.title}:", "dim"), *(_entry(e, wide) for e in evidence.entries)]
+
+
+def _entry(entry: Entry, wide: int) -> Text:
+    pointer = ">" if entry.chosen else " "
+    text = f"    {pointer} {instant(entry.t_ns)}  {entry.who:<{wide}}  {entry.event:<12}  {entry.text}"
+    return Text(text, "bold" if entry.chosen else "dim")
+
+
+def tell_verdict(out: Console, view: View, directory: str) -> None:
+    """The last lines: the word, the seed, where everything is, and how to run it again."""
+    head = view.head
+    _, colour = SIGNS[head.status]
+    tally = Counter(f.status for f in view.findings)
+    kept = ", ".join(f"{tally[status]} {word}" for status, word in WORDS.items() if tally[status])
+    out.print()
+    out.print(
+        Text.assemble(
+            (f"{head.status.upper()}", f"bold {colour}"),
+            (f"  {visible(head.name)}", "bold"),
+            f"  {kept or 'no findings'} · {duration(head.duration_ns)} · seed {head.seed}",
+        )
+    )
+    for word, text in [("run", directory), ("report", f"{directory}/report.html"), ("again", head.replay)]:
+        if text:
+            out.print(Text.assemble((f"  {word:<7}", "dim"), visible(text)))
+
+
+def tell_summary(out: Console, rows: list[tuple[str, str, str]], seed: int, planned: int) -> None:
+    """One line per run, (word, plan, where), then the sums. A word is a status, or says why there is none."""
+    out.print()
+    wide = max((len(name) for _, name, _ in rows), default=0)
+    for word, name, where in rows:
+        sign, colour = SIGNS.get(word, ("-", "magenta"))
+        line = Text.assemble((f"{sign} {word:<12} ", colour), f"{visible(name):<{wide}}  ", (visible(where), "dim"))
+        out.print(line)
+    sums = [f"{number} {word}" for word, number in Counter(word for word, _, _ in rows).items()]
+    if planned > len(rows):
+        sums.append(f"{planned - len(rows)} not run")
+    out.print(Text(f"{count(planned, 'run')}: {', '.join(sums)} · seed {seed}", "bold"))
+
+
+def banner() -> str:
+    """The first words of the door."""
+    return f"midsession {__version__}"
+
+
+__all__ = ["Account", "banner", "console", "tell_findings", "tell_summary", "tell_verdict"]

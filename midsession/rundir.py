@@ -1,0 +1,132 @@
+"""A run directory: what its files are called, and how a stored run is read and judged again.
+
+Judging needs `plan.json` and `events/`; `run.json` adds the hosts that took part and what the harness itself knew to
+have gone wrong. Nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from midsession.checks import ALWAYS, build
+from midsession.core.audit import Audited, audit
+from midsession.core.history import History
+from midsession.core.judge import judge
+from midsession.core.plan import Plan
+from midsession.core.record import LogFile, read_log
+from midsession.core.verdict import Verdict
+from midsession.errors import MidsessionError
+from midsession.faults import FAULTS
+
+PLAN, RUN, VERDICT = "plan.json", "run.json", "verdict.json"
+REPORT, JUNIT, SUMMARY = "report.html", "junit.xml", "summary.md"
+EVENTS, LOGS = "events", "logs"
+
+T = TypeVar("T")
+
+
+class NotARun(MidsessionError):
+    """A directory cannot be read as a run: says which file, what is wrong with it, and what to do."""
+
+    exit_code = 4
+
+    def __init__(self, path: Path, wrong: str, slug: str = "not-a-run") -> None:
+        self.path, self.slug = path, slug
+        super().__init__(f"{path}: {wrong}; name the directory of a run, as `run` prints it  [{slug}]")
+
+
+def read_plan(directory: Path) -> Plan:
+    """The plan of a run. Raises NotARun when it is missing or is none."""
+    return _decoded(directory / PLAN, Plan.from_json)
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """The content of run.json; empty when there is none. Raises NotARun when it is not a JSON object."""
+    path = directory / RUN
+    return _decoded(path, lambda data: msgspec.json.decode(data, type=dict[str, Any])) if path.exists() else {}
+
+
+def read_files(directory: Path) -> dict[str, LogFile]:
+    """Every event file by name, with what it proves. Raises NotARun when the directory has no events."""
+    folder = directory / EVENTS
+    if not folder.is_dir():
+        raise NotARun(folder, "there is no such directory")
+    return {path.name: read_log(_bytes(path)) for path in sorted(folder.glob("*.jsonl"))}
+
+
+def read_history(directory: Path) -> History:
+    """The history of a stored run. Raises NotARun; a cut, corrupt or missing log is no error but a gap in it."""
+    return History.of(read_plan(directory), read_files(directory), _hosts(read_run(directory)))
+
+
+def judge_run(directory: Path, history: History | None = None) -> Verdict:
+    """Judge a stored run; the same run gives the same verdict, byte for byte. Raises NotARun.
+
+    `history` spares reading it again.
+    """
+    history = read_history(directory) if history is None else history
+    problems = read_run(directory).get("problems") or []
+    return judge_history(history, [str(problem) for problem in problems])
+
+
+def judge_history(history: History, problems: list[str] | None = None) -> Verdict:
+    """Judge a history with all the checks and faults that there are."""
+    healable = {verb for verb, fault in FAULTS.items() if fault.healable}
+    mending = {verb for verb, fault in FAULTS.items() if not fault.breaks}
+    return judge(history.plan, history, build, ALWAYS, healable, problems or [], mending)
+
+
+def audit_run(directory: Path) -> list[Audited]:
+    """Whether each check of a stored run can fail at all. Raises NotARun."""
+    return audit(read_plan(directory), read_files(directory), _hosts(read_run(directory)), build)
+
+
+def encode_verdict(verdict: Verdict) -> bytes:
+    """The verdict's one byte form."""
+    return msgspec.json.format(msgspec.json.encode(verdict, order="deterministic"), indent=2) + b"\n"
+
+
+def write_verdict(directory: Path, verdict: Verdict) -> Path:
+    """Write verdict.json, whole or not at all, and return its path. Raises OSError."""
+    path = directory / VERDICT
+    write_whole(path, encode_verdict(verdict))
+    return path
+
+
+def read_verdict(directory: Path) -> Verdict:
+    """The stored verdict. Raises NotARun when it is missing or is none."""
+    return _decoded(directory / VERDICT, lambda data: msgspec.json.decode(data, type=Verdict))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that nobody ever sees half of it: under another name first, then renamed. Raises OSError."""
+    fresh = path.with_name(f"{path.name}.new")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _hosts(run: dict[str, Any]) -> list[str]:
+    hosts = run.get("hosts")
+    return [str(name) for name in hosts] if isinstance(hosts, dict) else []
+
+
+def _decoded(path: Path, decode: Callable[[bytes], T]) -> T:
+    try:
+        return decode(_bytes(path))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise NotARun(path, f"it cannot be read: {error}") from error
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotARun(path, error.strerror or str(error)) from error

@@ -1,0 +1,471 @@
+"""A host whose program is a container of its own: an image of the user's, or a service of their Compose file.
+
+Its agent owns the network namespace and does not start the program; so what an agent does for other programs is done
+here, through the Docker API, and written in the agent's place: the same records, into the file of writer `agent`.
+
+What differs from a program under an agent, because the engine knows a container only as a whole:
+- a signal other than KILL goes to the container's first process alone (`docker kill`); KILL ends all of them;
+- `pause` freezes the whole container (the cgroup freezer), so it needs no SIGSTOP; its records carry no `pids`;
+- an exit code of 137 after our SIGKILL is that signal; any other code above 128 stays a code, since a first process may
+  give it by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from midsession.agent.output import Lines
+from midsession.agent.protocol import (
+    AwaitPort,
+    Finish,
+    Freeze,
+    Kill,
+    Records,
+    Reply,
+    Request,
+    Start,
+    Status,
+    Stop,
+    Subscribe,
+    Thaw,
+)
+from midsession.core.record import Event, Header, Log, event_file_name
+from midsession.errors import HarnessError
+from midsession.ledger import own_clock
+from midsession.testbeds import Inbox
+from midsession.testbeds.docker.attached import STDERR, Outputs, attach_socket, open_outputs
+from midsession.testbeds.docker.engine import errors, explain, in_thread
+from midsession.testbeds.link import AgentLink
+
+if TYPE_CHECKING:
+    import docker
+
+_KILLED = 128 + 9
+_LAST_WORDS_S = 2.0
+_READY_WITHIN_S = 3600.0
+"""Readiness is bounded by the runner; the agent gives up looking some time after that."""
+_ENDING = frozenset({"KILL", "TERM", "INT", "HUP", "QUIT", "ABRT"})
+_STREAMS = {STDERR: "stderr"}
+
+
+class ContainerHost:
+    """A `Host` (see `midsession.testbeds`) whose program is the container `container`. `link` leads to its agent."""
+
+    def __init__(
+        self, name: str, address: str, api: docker.APIClient, container: str, link: AgentLink, inbox: Inbox
+    ) -> None:
+        self.name, self.address, self.container, self.link = name, address, container, link
+        self.clock = own_clock()
+        self.python: Sequence[str] = ["python"]
+        self.programs: str | None = None
+        self._api, self._inbox = api, inbox
+        self._book: _Book | None = None
+        self._program: _Program | None = None
+        self._incarnations = 0
+        self._unhealed: list[str] = []
+        self._directory = Path()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def configure(self, run: str, seed: int, plan: str, directory: Path) -> None:
+        """Begin a run: open the log in the run directory. Raises OSError."""
+        self._directory = directory
+        header = Header(
+            run=run, host=self.name, writer="agent", incarnation=1,
+            pid=os.getpid(), clock=self.clock, seed=seed, plan=plan,
+        )  # fmt: skip
+        self._book = _Book(directory / "events", header, self._inbox)
+
+    def ask(self, request: Request) -> Awaitable[Reply]:
+        """Do what the agent would, see `Host.ask`. The call to the engine is under way when this returns."""
+        match request:
+            case Kill(signal=signal):
+                blow = self._signal(signal)
+                return self._reply(self._kill(request, blow))
+            case Freeze():
+                return self._reply(self._freeze(request, self._timed(lambda: self._api.pause(self.container))))
+            case Stop():
+                return self._reply(self._stop(request, self._signal("TERM")))
+            case Start():
+                return self._reply(self._start(request))
+            case Thaw():
+                return self._reply(self._thaw(request))
+            case Subscribe(events=events):
+                return self._reply(self._subscribe(events))
+            case Status():
+                return self._reply(self._status())
+            case Finish():
+                return self._reply(self._finish())
+            case _:
+                return self._reply(self._refuse(f"a program in a container cannot be asked to {_verb(request)}"))
+
+    async def close(self) -> None:
+        """Let go of everything; the container is somebody else's to remove."""
+        for task in self._tasks:
+            task.cancel()
+        if self._program is not None:
+            self._program.close()
+        if self._book is not None:
+            self._book.close()
+        await self.link.close()
+
+    # --- the verbs -------------------------------------------------------------------------------------------------
+
+    async def _start(self, ask: Start) -> dict[str, Any]:
+        book = self._open_book()
+        if self._program is not None and self._program.runs:
+            raise _refused("the program runs already")
+        incarnation = self._incarnations + 1
+        program = _Program(self, ask, incarnation)
+        await program.attach(self._api, self.container)
+        try:
+            began_ns, t_ns = await self._timed(lambda: self._api.start(self.container))
+        except BaseException:
+            program.close()
+            raise
+        self._program, self._incarnations = program, incarnation
+        seen = await self._call(lambda: self._api.inspect_container(self.container))
+        if ask.fault:
+            book.injected(ask.fault, "start", began_ns, t_ns)
+        argv = [seen["Path"], *seen["Args"]]
+        book.append(Event.STARTED, {"pid": seen["State"]["Pid"], "incarnation": incarnation, "argv": argv}, t_ns)
+        program.begin(seen["State"]["Pid"])
+        self._spawn(self._watch(program))
+        if ask.ready_line is None and ask.ready_port is not None:
+            self._spawn(self._look_for_port(program, ask.ready_port))
+        return {"pid": program.pid, "incarnation": incarnation}
+
+    async def _kill(self, ask: Kill, blow: Awaitable[tuple[int, int]]) -> dict[str, Any]:
+        began_ns, t_ns = await self._struck(blow, ask.signal, ask.fault)
+        if ask.fault:
+            self._open_book().injected(ask.fault, "kill", began_ns, t_ns, signal=ask.signal)
+        return {"began_ns": began_ns, "t_ns": t_ns}
+
+    async def _stop(self, ask: Stop, blow: Awaitable[tuple[int, int]]) -> dict[str, Any]:
+        began_ns, t_ns = await self._struck(blow, "TERM", ask.fault)
+        if ask.fault:
+            self._open_book().injected(ask.fault, "stop", began_ns, t_ns, grace_s=ask.grace_s)
+        program = self._running()
+        await asyncio.wait({program.gone}, timeout=max(ask.grace_s, 0.0))
+        if not program.gone.done():
+            await self._struck(self._signal("KILL"), "KILL", ask.fault)
+        return {"began_ns": began_ns, "t_ns": time.monotonic_ns(), **(await program.gone)}
+
+    async def _freeze(self, ask: Freeze, blow: Awaitable[tuple[int, int]]) -> dict[str, Any]:
+        began_ns, t_ns = await blow
+        book = self._open_book()
+        if ask.fault:
+            book.injected(ask.fault, "freeze", began_ns, t_ns)
+            self._unhealed.append(ask.fault)
+        await self._prove(paused=True)
+        book.append(Event.FROZEN, _named(ask.fault))
+        return {"began_ns": began_ns, "t_ns": time.monotonic_ns()}
+
+    async def _thaw(self, ask: Thaw) -> dict[str, Any]:
+        book = self._open_book()
+        if self._program is None or not self._program.runs:
+            if ask.fault not in self._unhealed:
+                raise _refused("no program runs")
+            self._heal(book)
+            return {}
+        began_ns, t_ns = await self._timed(lambda: self._api.unpause(self.container))
+        if ask.fault and ask.fault not in self._unhealed:
+            book.injected(ask.fault, "thaw", began_ns, t_ns)
+        await self._prove(paused=False)
+        book.append(Event.THAWED, _named(ask.fault))
+        self._heal(book)
+        return {"began_ns": began_ns, "t_ns": time.monotonic_ns()}
+
+    async def _subscribe(self, events: Sequence[str]) -> dict[str, Any]:
+        self._open_book().subscribe(frozenset(events))
+        return {}
+
+    async def _status(self) -> dict[str, Any]:
+        program = self._program
+        running = program is not None and program.runs
+        ended = program.gone.result() if program is not None and program.gone.done() else None
+        return {"running": running, "pid": program and program.pid, "incarnation": self._incarnations, "exit": ended}
+
+    async def _finish(self) -> dict[str, Any]:
+        program, book = self._program, self._open_book()
+        if program is not None and program.runs:
+            await self._struck(self._signal("KILL"), "KILL", "")
+            await program.gone
+        self._heal(book)
+        book.close()
+        return {}
+
+    async def _refuse(self, why: str) -> dict[str, Any]:
+        raise _refused(why)
+
+    # --- the program's life ----------------------------------------------------------------------------------------
+
+    async def _watch(self, program: _Program) -> None:
+        """Its end: the container has stopped, and everything that it said was heard."""
+        seen = await self._call(lambda: (self._api.wait(self.container, timeout=None), time.monotonic_ns()))
+        code, t_ns = seen[0]["StatusCode"], seen[1]
+        await program.silent(_LAST_WORDS_S)
+        await program.settled()
+        state = (await self._call(lambda: self._api.inspect_container(self.container)))["State"]
+        killed = code == _KILLED and (program.blow[0] == "KILL" or state.get("OOMKilled", False))
+        exit_ = {"code": None if killed else code, "signal": "KILL" if killed else None}
+        fields = {**exit_, "pid": program.pid, "incarnation": program.incarnation, "by": program.by(exit_)}
+        book = self._open_book()
+        book.append(Event.EXITED, fields | {"event_bytes": 0, "event_file": None}, t_ns)
+        program.ends(exit_)
+
+    async def _look_for_port(self, program: _Program, port: int) -> None:
+        """The agent sees the port in the namespace that they share. A program that dies meanwhile says so itself."""
+        looking = asyncio.ensure_future(self.link.ask(AwaitPort(id=0, port=port, within_s=_READY_WITHIN_S)))
+        waiting: set[asyncio.Future[Any]] = {looking, program.gone}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if looking.done() and looking.exception() is None and program.runs:
+            self.listens(program, "port")
+
+    def listens(self, program: _Program, by: str) -> None:
+        """Write that the program is up."""
+        fields = {"port": program.ask.ready_port, "by": by, "incarnation": program.incarnation}
+        self._open_book().append(Event.LISTENING, fields)
+
+    def hears(self, program: _Program, stream: str, text: str) -> None:
+        """Write a line of the program's."""
+        fields = {"stream": stream, "text": text, "incarnation": program.incarnation}
+        self._open_book().append(Event.LINE, fields)
+
+    def log(self, incarnation: int, stream: str) -> int:
+        """A fresh file for what a program says on one stream."""
+        path = self._directory / "logs" / f"{self.name}.program.{incarnation}.{stream}.log"
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def _heal(self, book: _Book) -> None:
+        healed, self._unhealed = self._unhealed, []
+        for fault in healed:
+            book.append(Event.HEALED, {"fault": fault})
+
+    async def _prove(self, *, paused: bool) -> None:
+        state = (await self._call(lambda: self._api.inspect_container(self.container)))["State"]
+        if state["Paused"] is not paused or not state["Running"]:
+            raise _refused(f"the engine says that the container is {state['Status']}")
+
+    # --- small things ----------------------------------------------------------------------------------------------
+
+    def _signal(self, signal: str) -> Awaitable[tuple[int, int]]:
+        return self._timed(lambda: self._api.kill(self.container, signal=f"SIG{signal}"))
+
+    async def _struck(self, blow: Awaitable[tuple[int, int]], signal: str, fault: str) -> tuple[int, int]:
+        """Await a blow. The program's end is told only after it: the step that struck stands in `exited`."""
+        program = self._program
+        if program is None:
+            return await blow
+        before = program.blow
+        program.strikes(signal, fault)
+        try:
+            return await blow
+        except HarnessError:
+            program.blow = before
+            raise
+        finally:
+            asyncio.get_running_loop().call_soon(program.struck)  # after the caller's own record
+
+    def _timed(self, function: Any) -> Awaitable[tuple[int, int]]:
+        """Begin a call now; the instants just before and just after it."""
+
+        def timed() -> tuple[int, int]:
+            began_ns = time.monotonic_ns()
+            function()
+            return began_ns, time.monotonic_ns()
+
+        return self._settle(in_thread(timed))
+
+    def _call(self, function: Any) -> Awaitable[Any]:
+        return self._settle(in_thread(function))
+
+    async def _settle(self, doing: Awaitable[Any]) -> Any:
+        try:
+            return await doing
+        except errors() as error:
+            raise _refused(explain(error)) from error
+
+    def _open_book(self) -> _Book:
+        assert self._book is not None
+        return self._book
+
+    def _running(self) -> _Program:
+        if self._program is None:
+            raise _refused("no program runs")
+        return self._program
+
+    def _reply(self, doing: Coroutine[Any, Any, dict[str, Any]]) -> Awaitable[Reply]:
+        async def answered() -> Reply:
+            return Reply(id=0, value=await doing, t_ns=time.monotonic_ns())
+
+        return self._spawn(answered())
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, HarnessError):
+            self._inbox.gone(self.name, f"its container cannot be followed: {error!r}")
+
+
+class _Program:
+    """One incarnation of the program."""
+
+    def __init__(self, host: ContainerHost, ask: Start, incarnation: int) -> None:
+        self.ask, self.incarnation, self.pid = ask, incarnation, 0
+        self._host = host
+        self.blow = ("", "")
+        self._blows = 0
+        self._calm = asyncio.Event()
+        self._calm.set()
+        self.gone: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._early: list[tuple[str, str]] | None = []
+        self._ready = ask.ready_line is None
+        self._logs = {name: host.log(incarnation, name) for name in ("stdout", "stderr")}
+        self._lines = {name: Lines(self._liner(name)) for name in self._logs}
+        self._outputs: Outputs | None = None
+
+    @property
+    def runs(self) -> bool:
+        return not self.gone.done()
+
+    async def attach(self, api: docker.APIClient, container: str) -> None:
+        attached = await in_thread(lambda: attach_socket(api, container, stdin=False))
+        self._outputs = await open_outputs(attached, self._says)
+
+    def begin(self, pid: int) -> None:
+        """It was started, and `started` is written: what it has said since then may follow."""
+        self.pid = pid
+        early, self._early = self._early or [], None
+        for stream, text in early:
+            self._line(stream, text)
+
+    def strikes(self, signal: str, fault: str) -> None:
+        self.blow = (signal, fault)
+        self._blows += 1
+        self._calm.clear()
+
+    def struck(self) -> None:
+        self._blows -= 1
+        if not self._blows:
+            self._calm.set()
+
+    async def settled(self) -> None:
+        await self._calm.wait()
+
+    async def silent(self, within_s: float) -> None:
+        assert self._outputs is not None
+        await asyncio.wait({self._outputs.ended}, timeout=within_s)
+        for lines in self._lines.values():
+            lines.end()
+
+    def by(self, exit_: dict[str, Any]) -> str | None:
+        name, fault = self.blow
+        return fault or None if name in _ENDING or name == exit_["signal"] else None
+
+    def ends(self, exit_: dict[str, Any]) -> None:
+        self.gone.set_result(exit_)
+        self.close()
+
+    def close(self) -> None:
+        if self._outputs is not None:
+            self._outputs.close()
+        for fd in self._logs.values():
+            os.close(fd)
+        self._logs = {}
+
+    def _says(self, stream: int, data: bytes) -> None:
+        name = _STREAMS.get(stream, "stdout")
+        if self._logs:
+            os.write(self._logs[name], data)
+            self._lines[name].receive(data)
+
+    def _liner(self, stream: str) -> Any:
+        return lambda text: self._line(stream, text)
+
+    def _line(self, stream: str, text: str) -> None:
+        if self._early is not None:
+            self._early.append((stream, text))
+            return
+        self._host.hears(self, stream, text)
+        if not self._ready and self.ask.ready_line is not None and self.ask.ready_line in text:
+            self._ready = True
+            self._host.listens(self, "line")
+
+
+class _Book:
+    """The log of writer `agent`, written by us; what was subscribed is pushed as it is written."""
+
+    def __init__(self, folder: Path, header: Header, inbox: Inbox) -> None:
+        self._header, self._inbox = header, inbox
+        path = folder / event_file_name(header.host, header.writer, header.incarnation)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._events: frozenset[str] = frozenset()
+        self._last = b""
+        self._log = Log(header, self._write, time.monotonic_ns)
+        self._closed = False
+
+    def append(self, event: Event, fields: dict[str, Any], t_ns: int | None = None) -> None:
+        """Write one record. One that comes after the end of the run is nobody's any more."""
+        if self._closed:
+            return
+        self._log.append(event, fields=fields, t_ns=t_ns)
+        if event in self._events:
+            self._push([self._last])
+
+    def injected(self, fault: str, verb: str, began_ns: int, t_ns: int, **more: Any) -> None:
+        self.append(Event.INJECTED, {"fault": fault, "verb": verb, "began_ns": began_ns, **more}, t_ns)
+
+    def subscribe(self, events: frozenset[str]) -> None:
+        """Push these from now on, and those of them that were written while they were not subscribed."""
+        fresh = tuple(b'{"event":"%b"' % event.encode() for event in sorted(events - self._events))
+        self._events = events
+        written = os.pread(self._fd, os.fstat(self._fd).st_size, 0).split(b"\n")
+        if fresh and (lines := [line for line in written if line.startswith(fresh)]):
+            self._push(lines)
+
+    def close(self) -> None:
+        """Write the trailer."""
+        if not self._closed:
+            self._closed = True
+            self._log.close()
+            os.close(self._fd)
+
+    def _write(self, line: bytes) -> int:
+        self._last = line.rstrip(b"\n")
+        return os.write(self._fd, line)
+
+    def _push(self, lines: list[bytes]) -> None:
+        header = self._header
+        self._inbox.records(
+            Records(
+                host=header.host,
+                writer=header.writer,
+                incarnation=header.incarnation,
+                records=[msgspec.Raw(line) for line in lines],
+            )
+        )
+
+
+def _refused(why: str) -> HarnessError:
+    return HarnessError(f"the container's engine refused: {why}", "agent-refused")
+
+
+def _verb(request: Request) -> str:
+    return type(request).__name__.lower()
+
+
+def _named(fault: str) -> dict[str, Any]:
+    return {"fault": fault} if fault else {}

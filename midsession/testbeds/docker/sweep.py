@@ -1,0 +1,115 @@
+"""Take away what a project left in an engine; and find the projects whose owner is dead.
+
+Only what carries our label is ever touched. Everything goes on past errors, which are returned, not swallowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from midsession.testbeds.docker.engine import errors, explain, not_found
+from midsession.testbeds.docker.journal import Journal
+from midsession.testbeds.docker.owner import Owner
+
+if TYPE_CHECKING:
+    import docker
+
+PROJECT = "midsession.project"
+OWNER = "midsession.owner"
+RUN = "midsession.run"
+_UNDER_WAY = (409,)
+"""The engine's words for a thing that somebody else is removing at this moment; the next scan tells."""
+
+
+def labels(project: str, owner: Owner, run: str) -> dict[str, str]:
+    """What everything of a project is marked with."""
+    return {PROJECT: project, OWNER: str(owner), RUN: run}
+
+
+def remove_project(api: docker.APIClient, project: str) -> list[str]:
+    """Remove every container, network and volume of a project; returns what went wrong, in sentences."""
+    filters = {"label": f"{PROJECT}={project}"}
+    problems = _remove_all((c["Id"] for c in _containers(api, filters)), lambda i: _remove_container(api, i))
+    problems += _remove_all((n["Id"] for n in _networks(api, filters)), api.remove_network)
+    return problems + _remove_all((v["Name"] for v in _volumes(api, filters)), api.remove_volume)
+
+
+def left_of(api: docker.APIClient, project: str) -> list[str]:
+    """What there still is of a project."""
+    filters = {"label": f"{PROJECT}={project}"}
+    return [
+        *(f"container {c['Names'][0].lstrip('/') if c['Names'] else c['Id']}" for c in _containers(api, filters)),
+        *(f"network {n['Name']}" for n in _networks(api, filters)),
+        *(f"volume {v['Name']}" for v in _volumes(api, filters)),
+    ]
+
+
+def orphans(api: docker.APIClient) -> set[str]:
+    """The projects in the engine whose owner is proven dead, by their labels."""
+    filters = {"label": [PROJECT, OWNER]}
+    marked = [
+        *(c.get("Labels") for c in _containers(api, filters)),
+        *(n.get("Labels") for n in _networks(api, filters)),
+        *(v.get("Labels") for v in _volumes(api, filters)),
+    ]
+    return {found[PROJECT] for found in marked if found and _is_orphaned(found)}
+
+
+def sweep(api: docker.APIClient, engine: str, journal: Journal) -> tuple[list[str], list[str]]:
+    """Remove every project whose owner is dead: those removed, and what went wrong.
+
+    A project of the journal that is in another engine stays there until a sweep of that one.
+    """
+    dead = {entry.project for entry in journal.entries() if entry.engine == engine and entry.owner.is_dead()}
+    removed, problems = [], []
+    for project in sorted(dead | orphans(api)):
+        found = left_of(api, project)
+        wrong = remove_project(api, project)
+        problems += wrong
+        if not wrong and not left_of(api, project):
+            journal.end(project)
+            removed += found
+    return removed, problems
+
+
+def _is_orphaned(marked: Mapping[str, str]) -> bool:
+    owner = Owner.parse(marked.get(OWNER, ""))
+    return owner is not None and bool(marked.get(PROJECT)) and owner.is_dead()
+
+
+def _containers(api: docker.APIClient, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(api.containers(all=True, filters=dict(filters)))
+
+
+def _networks(api: docker.APIClient, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(api.networks(filters=dict(filters)))
+
+
+def _volumes(api: docker.APIClient, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(api.volumes(filters=dict(filters)).get("Volumes") or [])
+
+
+def _remove_container(api: docker.APIClient, container: str) -> None:
+    api.remove_container(container, v=True, force=True)
+
+
+def _remove_all(names: Iterable[str], remove: Callable[[str], None]) -> list[str]:
+    def attempt(name: str) -> str | None:
+        try:
+            remove(name)
+        except not_found():
+            return None
+        except errors() as error:
+            response = getattr(error, "response", None)
+            if getattr(response, "status_code", None) in _UNDER_WAY and "already in progress" in explain(error):
+                return None
+            return f"{name[:12]} cannot be removed: {explain(error)}"
+        return None
+
+    all_names = list(names)
+    if not all_names:
+        return []
+    with ThreadPoolExecutor(min(16, len(all_names))) as pool:
+        return [problem for problem in pool.map(attempt, all_names) if problem]

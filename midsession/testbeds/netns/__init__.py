@@ -1,0 +1,166 @@
+"""The netns testbed: a host is a network namespace on a private bridge. No Docker, no root.
+
+The namespaces are made by `world`, forked from a warm `template` process that is started once per testbed. The hosts
+share our file system, read-only but for the run directory, so nothing has to be collected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from midsession.agent import nft
+from midsession.agent.protocol import Configure
+from midsession.core.plan import CommandService, Plan, ReferenceService
+from midsession.errors import EnvironmentLacks, HarnessError
+from midsession.programs import programs_directory
+from midsession.testbeds import Inbox
+from midsession.testbeds.hosts import AgentHost
+from midsession.testbeds.link import AgentLink, receive_hello
+from midsession.testbeds.netns.warmth import WarmProcess, take
+from midsession.testbeds.netns.world import MAX_HOSTS, Answer, HostOrder, WorldOrder
+
+NETWORK = ipaddress.IPv4Network("10.77.0.0/16")
+_UP_S = 10.0
+_DOWN_S = 5.0
+_CLIENTS_PER_FLEET = 8000  # a process may hold 20,000 descriptors at most on common machines (RLIMIT_NOFILE)
+
+
+class NetnsTestbed:
+    """A `Testbed` (see `midsession.testbeds`) of network namespaces."""
+
+    name = "netns"
+
+    def __init__(self) -> None:
+        self.services: Mapping[str, AgentHost] = {}
+        self.fleets: Sequence[AgentHost] = ()
+        self._warm: WarmProcess | None = None
+        self._status: socket.socket | None = None
+
+    def remedy_for(self, ability: str) -> str | None:
+        """Its agents are root of their own network namespaces: nothing but what must be installed."""
+        if ability == "filter" and not nft.available():
+            return "install nftables (Debian: apt-get install nftables)"
+        return None
+
+    async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
+        """Fork a world with a host for every service and fleet of the plan."""
+        _refuse_foreign(plan)
+        if self._warm is None:
+            self._warm = take()
+        hosts = _hosts_of(plan)
+        streams = await self._fork_world(hosts, directory)
+        made = [await _meet(host, stream, inbox) for host, stream in zip(hosts, streams, strict=True)]
+        names = {s.name for s in plan.services}
+        self.services = {h.name: h for h in made if h.name in names}
+        self.fleets = [h for h in made if h.name not in names]
+        for host in made:
+            await host.ask(
+                Configure(id=0, run=run, host=host.name, seed=plan.seed, plan=plan.hash, directory=str(directory))
+            )
+
+    async def collect(self, directory: Path) -> None:
+        """Nothing to do: the hosts write into the run directory themselves."""
+
+    async def close(self) -> None:
+        """End the world; returns when its last process is gone. Raises HarnessError when it does not go."""
+        hosts = [*self.services.values(), *self.fleets]
+        self.services, self.fleets = {}, ()
+        for host in hosts:
+            await host.link.close()
+        if self._status is None:
+            return
+        status, self._status = self._status, None
+        with status:
+            with suppress(OSError):  # the world has ended by itself
+                status.shutdown(socket.SHUT_WR)
+            await _within(_DOWN_S, _drain(status), "the last process of the world gone")
+
+    async def shut(self) -> None:
+        """End the warm process too."""
+        await self.close()
+        if self._warm is not None:
+            warm, self._warm = self._warm, None
+            await _within(_DOWN_S, asyncio.to_thread(warm.end, _DOWN_S), "the warm process gone")
+
+    async def _fork_world(self, hosts: Sequence[HostOrder], directory: Path) -> list[socket.socket]:
+        assert self._warm is not None
+        pairs = [socket.socketpair() for _ in range(len(hosts) + 1)]
+        order = WorldOrder(list(hosts), str(directory.resolve()), _keep())
+        try:
+            self._warm.order(order, [theirs.fileno() for _, theirs in pairs])
+        finally:
+            for _, theirs in pairs:
+                theirs.close()
+        (self._status, _), *streams = pairs
+        await _within(_UP_S, _answer(self._status), f"{len(hosts)} hosts up")
+        return [ours for ours, _ in streams]
+
+
+def _refuse_foreign(plan: Plan) -> None:
+    for service in plan.services:
+        if not isinstance(service, ReferenceService | CommandService):
+            raise EnvironmentLacks(
+                f"service {service.name!r} needs a container, and netns has none",
+                "run it with `--testbed docker`",
+                slug="service-kind",
+            )
+
+
+def _hosts_of(plan: Plan) -> list[HostOrder]:
+    """A host per service, then fleets enough for every group to have its own."""
+    fleets = sum(-(-len(group.clients) // _CLIENTS_PER_FLEET) for group in plan.groups)
+    roles = [(s.name, "server") for s in plan.services] + [(f"client-{n}", "client") for n in range(1, fleets + 1)]
+    if len(roles) > MAX_HOSTS:
+        raise EnvironmentLacks(
+            f"the plan needs {len(roles)} hosts, and one world holds {MAX_HOSTS}",
+            "use fewer services",
+            "too-many-hosts",
+        )
+    return [HostOrder(name, service, str(NETWORK[n + 2])) for n, (name, service) in enumerate(roles)]
+
+
+def _keep() -> list[str]:
+    """What programs need of the file system even where it lies in /tmp."""
+    return sorted({sys.prefix, sys.base_prefix, str(programs_directory()), str(Path(__file__).parents[3]), os.getcwd()})
+
+
+async def _meet(host: HostOrder, stream: socket.socket, inbox: Inbox) -> AgentHost:
+    reader, writer = await asyncio.open_unix_connection(sock=stream)
+    hello = await receive_hello(reader, _UP_S)
+    link = AgentLink(reader, writer, hello, inbox, host.name)
+    return AgentHost(host.name, host.address, [sys.executable], str(programs_directory()), link)
+
+
+async def _answer(status: socket.socket) -> None:
+    status.setblocking(False)
+    line = await asyncio.get_running_loop().sock_recv(status, 65536)
+    if not line:
+        raise HarnessError("the warm process ended before its world was up", "netns-failed")
+    answer = msgspec.json.decode(line.split(b"\n")[0], type=Answer)
+    if not answer.ok:
+        raise EnvironmentLacks(
+            f"namespaces cannot be made here: {answer.error}", "see `midsession doctor`", slug="no-namespaces"
+        )
+
+
+async def _drain(status: socket.socket) -> None:
+    with suppress(ConnectionResetError):
+        while await asyncio.get_running_loop().sock_recv(status, 65536):
+            pass
+
+
+async def _within(seconds: float, wait: Awaitable[object], named: str) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await wait
+    except TimeoutError:
+        raise HarnessError(f"{named}: not within {seconds:g} s", "wait-timeout") from None

@@ -1,0 +1,104 @@
+"""The few system calls that Python 3.11 does not wrap, and the ioctls that give an interface its address.
+
+Sources: unshare(2), mount(2), mount_setattr(2), prctl(2), netdevice(7), user_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import struct
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 0x1
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 1 << 18
+
+_SYS_MOUNT_SETATTR = 442  # the same number on every architecture (it is younger than the common table)
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
+_MOUNT_ATTR_RDONLY = 0x1
+_PR_SET_PDEATHSIG = 1
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
+_IFF_UP = 0x1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces of `flags`; a new PID namespace holds the children only. Raises OSError."""
+    _checked(_libc.unshare(flags), "unshare")
+
+
+def map_user(uid: int, gid: int) -> None:
+    """Be root of the user namespace just unshared, as nobody but `uid:gid` outside. Raises OSError."""
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """mount(2). Raises OSError that names the target."""
+    result = _libc.mount(source.encode(), os.fsencode(target), kind.encode() or None, flags, data.encode() or None)
+    _checked(result, f"mount {kind or source} on {target}")
+
+
+def make_read_only(target: str) -> None:
+    """Make a whole tree of mounts read-only in this mount namespace (mount_setattr, Linux 5.12). Raises OSError."""
+    attr = _MountAttr(attr_set=_MOUNT_ATTR_RDONLY)
+    call = _libc.syscall(
+        _SYS_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), _AT_RECURSIVE, ctypes.byref(attr), ctypes.sizeof(attr)
+    )
+    _checked(call, f"make {target} read-only")
+
+
+def make_writable(target: str) -> None:
+    """Take the read-only flag from one mount again. Raises OSError."""
+    attr = _MountAttr(attr_clr=_MOUNT_ATTR_RDONLY)
+    call = _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), 0, ctypes.byref(attr), ctypes.sizeof(attr))
+    _checked(call, f"make {target} writable")
+
+
+def die_with_parent() -> None:
+    """SIGKILL this process when the thread that forked it dies (PR_SET_PDEATHSIG)."""
+    _checked(_libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
+
+
+def set_up(interface: str, address: str | None = None, netmask: str | None = None) -> None:
+    """Bring an interface up in this network namespace, with an IPv4 address where one is given. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        if address and netmask:
+            fcntl.ioctl(control, _SIOCSIFADDR, _address_request(interface, address))
+            fcntl.ioctl(control, _SIOCSIFNETMASK, _address_request(interface, netmask))
+        (flags,) = struct.unpack(
+            "16xh6x", fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack("16sh6x", interface.encode(), 0))
+        )
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh6x", interface.encode(), flags | _IFF_UP))
+
+
+def _address_request(interface: str, address: str) -> bytes:
+    return struct.pack("16sHH4s8x", interface.encode(), socket.AF_INET, 0, socket.inet_aton(address))

@@ -1,0 +1,61 @@
+"""The name service of a world: the plan's hosts and nothing else, answered at once.
+
+A name that is no host of the plan does not exist (NXDOMAIN) instead of running into a resolver's time-out, because no
+packet leaves the world. Programs that read /etc/hosts never ask. Wire format: RFC 1035 §4.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Mapping
+
+_HEADER = struct.Struct("!6H")
+_ANSWER = struct.Struct("!HHHIH4s")
+_NAME_IS_THE_QUESTION_S = 0xC00C  # a pointer to byte 12, §4.1.4
+_TYPE_A, _TYPE_ANY, _CLASS_IN = 1, 255, 1
+_IS_RESPONSE, _IS_AUTHORITY, _RECURSION_WANTED, _RECURSION_HAD = 0x8000, 0x0400, 0x0100, 0x0080
+_OPCODE = 0x7800
+_NO_ERROR, _NO_SUCH_NAME, _NOT_IMPLEMENTED = 0, 3, 4
+_TTL_S = 0
+
+
+def answer(query: bytes, hosts: Mapping[str, str]) -> bytes | None:
+    """The response to one UDP query, or None for what is no query at all. Never raises on hostile bytes.
+
+    `hosts` maps names (lower case, no dot at the end) to IPv4 addresses. A host asked for anything but its address has
+    no such record (an empty answer, no error), as RFC 2308 §2.2 has it.
+    """
+    question = _question(query)
+    if question is None:
+        return None
+    ident, flags, name, kind, end = question
+    flags &= _OPCODE | _RECURSION_WANTED
+    flags |= _IS_RESPONSE | _IS_AUTHORITY | _RECURSION_HAD
+    if flags & _OPCODE:
+        return _HEADER.pack(ident, flags | _NOT_IMPLEMENTED, 1, 0, 0, 0) + query[12:end]
+    address = hosts.get(name.lower())
+    code = _NO_SUCH_NAME if address is None else _NO_ERROR
+    found = b""
+    if address is not None and kind in (_TYPE_A, _TYPE_ANY):
+        found = _ANSWER.pack(_NAME_IS_THE_QUESTION_S, _TYPE_A, _CLASS_IN, _TTL_S, 4, socket.inet_aton(address))
+    return _HEADER.pack(ident, flags | code, 1, bool(found), 0, 0) + query[12:end] + found
+
+
+def _question(query: bytes) -> tuple[int, int, str, int, int] | None:
+    """(id, flags, name, type, where the question ends) of a query with one question; None for anything else."""
+    if len(query) < _HEADER.size:
+        return None
+    ident, flags, questions, *_ = _HEADER.unpack_from(query)
+    if flags & _IS_RESPONSE or questions != 1:
+        return None
+    labels, at = [], _HEADER.size
+    while at < len(query) and (length := query[at]):
+        if length > 63 or at + 1 + length > len(query):  # §2.3.4; compression has no place in a question
+            return None
+        labels.append(query[at + 1 : at + 1 + length].decode("ascii", "replace"))
+        at += 1 + length
+    if at + 5 > len(query):
+        return None
+    (kind,) = struct.unpack_from("!H", query, at + 1)
+    return ident, flags, ".".join(labels), kind, at + 5

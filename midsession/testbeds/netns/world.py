@@ -1,0 +1,258 @@
+"""The world of one run: namespaces, forked from a warm process, that die with whoever asked for them.
+
+Process tree, each arrow a fork:
+
+    template ─▶ keeper ─▶ init (PID 1 of the world) ─▶ porter, one per host ─▶ agent (PID 1 of the host)
+
+- *template*: a Python that has imported all that agents need, and waits for orders on a socket. It holds no namespace.
+- *keeper*: has left the user, network, mount and PID namespaces, and does nothing but wait for init.
+- *init*: owns the bridge and lives as long as the harness keeps its end of `status` open; when init ends, for whatever
+  reason, the kernel kills everything in the world (pid_namespaces(7)).
+- *porter*: owns the host's network namespace, waits for the agent.
+
+`status` is one socket with three meanings: init answers on it (`{"ok": true}` or `{"error": …}`), the harness ends the
+world by closing its writing side, and the end of the stream tells the harness that the last process is gone.
+Nothing is ever written outside the namespaces made here. No asyncio in this module: it forks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NoReturn
+
+import msgspec
+
+from midsession.testbeds.netns import kernel
+from midsession.testbeds.netns.names import answer
+
+NETMASK = "255.255.0.0"
+WORLD_ADDRESS = "10.77.0.1"
+"""The bridge's own address, where the name service is."""
+MAX_HOSTS = 250  # SCM_MAX_FD is 253, see unix(7)
+
+
+class HostOrder(msgspec.Struct, frozen=True):
+    """A host to make: its name in the run, its service (for the agent's hello), its address."""
+
+    name: str
+    service: str
+    address: str
+
+
+class WorldOrder(msgspec.Struct, frozen=True):
+    """A world to make. `directory` stays writable; `keep` are paths that programs need though /tmp is private.
+
+    With it come the descriptors: `status`, then one per host.
+    """
+
+    hosts: list[HostOrder]
+    directory: str
+    keep: list[str]
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What init says once: all agents are forked, or why not."""
+
+    ok: bool
+    error: str = ""
+
+
+Agent = Callable[[int, str], None]
+"""Serve as the agent of a host: (descriptor of the conductor's stream, service)."""
+
+
+def template(orders: socket.socket, agent: Agent) -> None:
+    """Fork a world for each order that comes, until the socket ends. The caller has imported all that is needed."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are reaped by the kernel
+    gc.freeze()  # what is here now is never collected, so its pages stay shared with every fork
+    while True:
+        data, fds, _, _ = socket.recv_fds(orders, 1 << 20, MAX_HOSTS + 1)
+        if not data:
+            return
+        order = msgspec.json.decode(data, type=WorldOrder)
+        if _fork() == 0:
+            orders.close()
+            _child(partial(_keep, order, fds, agent), fds[0])
+        for fd in fds:
+            os.close(fd)
+
+
+def _fork() -> int:
+    """fork(2), with nothing left in Python's own buffers to be written twice."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return os.fork()
+
+
+def _child(body: Callable[[], None], status: int) -> NoReturn:
+    """Run `body` in a forked child and never return; what goes wrong is said on `status`."""
+    code = 0
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        kernel.die_with_parent()
+        body()
+    except OSError as error:
+        code = 1
+        _say(status, Answer(ok=False, error=str(error)))
+    except BaseException:  # noqa: BLE001 - a fork must never unwind into its parent's stack; the error is said in full
+        code = 1
+        _say(status, Answer(ok=False, error=traceback.format_exc()))
+    finally:
+        os._exit(code)
+
+
+def _say(status: int, answer: Answer) -> None:
+    with contextlib.suppress(OSError):  # nobody listens any more: the world is being taken away
+        os.write(status, msgspec.json.encode(answer) + b"\n")
+
+
+def _keep(order: WorldOrder, fds: list[int], agent: Agent) -> None:
+    uid, gid = os.getuid(), os.getgid()
+    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNET | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID)
+    kernel.map_user(uid, gid)
+    init = _fork()
+    if init == 0:
+        _child(partial(_init, order, fds, agent), fds[0])
+    for fd in fds[1:]:
+        os.close(fd)
+    os.waitpid(init, 0)
+
+
+# --- init ----------------------------------------------------------------------------------------------------------
+
+
+def _init(order: WorldOrder, fds: list[int], agent: Agent) -> None:
+    status, streams = fds[0], fds[1:]
+    kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+    porters = [_porter(host, stream, fds, order, agent) for host, stream in zip(order.hosts, streams, strict=True)]
+    for fd in streams:
+        os.close(fd)
+    for porter in porters:
+        porter.wait("left its namespaces")
+    _wire([porter.pid for porter in porters])
+    kernel.set_up("br0", WORLD_ADDRESS, NETMASK)
+    for porter in porters:
+        porter.go()
+    for porter in porters:
+        porter.wait("brought its interface up")
+    with _name_service() as names:
+        _say(status, Answer(ok=True))
+        _live(status, names, {host.name: host.address for host in order.hosts})
+
+
+def _name_service() -> socket.socket:
+    service = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    service.bind((WORLD_ADDRESS, 53))
+    return service
+
+
+def _live(status: int, names: socket.socket, hosts: Mapping[str, str]) -> None:
+    """Answer what hosts ask until the harness lets go; it says nothing, so whatever comes on `status` is its end."""
+    while status not in select.select([status, names.fileno()], [], [])[0]:
+        query, asker = names.recvfrom(4096)
+        if response := answer(query, hosts):
+            with contextlib.suppress(OSError):  # the asker's network is broken: that is what faults are for
+                names.sendto(response, asker)
+
+
+def _wire(pids: list[int]) -> None:
+    """One bridge, one veth pair per host whose far end is `eth0` in the host's namespace. One call of iproute2.
+
+    No forward delay: a SYN that the bridge swallows while it learns costs its sender a second.
+    """
+    lines = ["link add br0 type bridge forward_delay 0 stp_state 0", "link set br0 up"]
+    for number, pid in enumerate(pids, 1):
+        lines.append(f"link add h{number} type veth peer name eth0 netns {pid}")
+        lines.append(f"link set h{number} master br0 up")
+    done = subprocess.run(["ip", "-batch", "-"], input="\n".join(lines).encode(), capture_output=True, check=False)
+    if done.returncode:
+        raise OSError(f"ip -batch: {done.stderr.decode(errors='replace').strip()}")
+
+
+# --- one host ------------------------------------------------------------------------------------------------------
+
+
+class _Porter:
+    """Init's handle on a porter: its PID and the socket on which the two step together."""
+
+    def __init__(self, pid: int, steps: socket.socket) -> None:
+        self.pid, self._steps = pid, steps
+
+    def wait(self, what: str) -> None:
+        if self._steps.recv(1) != b".":
+            raise OSError(f"a host never {what}")
+
+    def go(self) -> None:
+        self._steps.send(b".")
+
+
+def _porter(host: HostOrder, stream: int, fds: list[int], order: WorldOrder, agent: Agent) -> _Porter:
+    ours, theirs = socket.socketpair()
+    pid = _fork()
+    if pid == 0:
+        ours.close()
+        for fd in fds[1:]:
+            if fd != stream:
+                os.close(fd)
+        _child(partial(_host, host, stream, fds[0], theirs, order, agent), fds[0])
+    theirs.close()
+    return _Porter(pid, ours)
+
+
+def _host(host: HostOrder, stream: int, status: int, steps: socket.socket, order: WorldOrder, agent: Agent) -> None:
+    kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS)
+    steps.send(b".")
+    if not steps.recv(1):
+        return
+    kernel.set_up("lo")
+    kernel.set_up("eth0", host.address, NETMASK)
+    child = _fork()
+    if child == 0:
+        steps.close()
+        _child(partial(_serve, host, stream, status, order, agent), status)
+    os.close(stream)
+    steps.send(b".")
+    os.waitpid(child, 0)
+
+
+def _furnish(host: HostOrder, order: WorldOrder) -> None:
+    """The host's own view of the file system: read-only but for the run directory, and a /tmp and /proc of its own."""
+    kept = [(path, os.open(path, os.O_PATH)) for path in [*order.keep, order.directory] if os.path.exists(path)]
+    kernel.mount("proc", "/proc", "proc")
+    kernel.make_read_only("/")
+    kernel.mount("tmpfs", "/tmp", "tmpfs", data="mode=1777")
+    for path, fd in kept:
+        if path == order.directory or path.startswith("/tmp/"):
+            os.makedirs(path, exist_ok=True)
+            kernel.mount(f"/proc/self/fd/{fd}", path, flags=kernel.MS_BIND)
+        os.close(fd)
+    kernel.make_writable(order.directory)
+    _cover("/etc/hosts", "127.0.0.1 localhost\n" + "".join(f"{h.address} {h.name}\n" for h in order.hosts))
+    _cover("/etc/resolv.conf", f"nameserver {WORLD_ADDRESS}\noptions timeout:1 attempts:1\n")
+    socket.sethostname(host.name)
+
+
+def _cover(path: str, text: str) -> None:
+    """Put another content over a file of the (read-only) system; a system without the file goes without."""
+    if not os.path.exists(path):
+        return
+    cover = f"/tmp/.{os.path.basename(path)}"
+    with open(cover, "w") as file:
+        file.write(text)
+    kernel.mount(cover, os.path.realpath(path), flags=kernel.MS_BIND)
+
+
+def _serve(host: HostOrder, stream: int, status: int, order: WorldOrder, agent: Agent) -> None:
+    _furnish(host, order)
+    os.close(status)
+    agent(stream, host.service)

@@ -1,0 +1,132 @@
+"""The table of testbeds: what they are called, what each is, and how a run on it is run again. Imports none of them."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from midsession.core.plan import ComposeService, ImageService, Plan
+from midsession.errors import MidsessionError, Problem, ScenarioError
+from midsession.testbeds import Testbed
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class TestbedEntry:
+    """A testbed: one sentence about it, where its class is, and the command that runs a scenario on it.
+
+    `command` is in parts, in which `{source}`, `{seed}` and `{variant}` stand for the path, the seed, and the name of
+    one combination of the matrix, quoted for a shell; without a matrix, the part with `{variant}` is left out.
+    """
+
+    name: str
+    about: str
+    module: str
+    class_name: str
+    command: tuple[str, ...]
+    pruner: str = ""
+    """The function of its module that removes what dead runs have left: it returns what was removed, what was not."""
+
+
+TESTBEDS = {
+    entry.name: entry
+    for entry in (
+        TestbedEntry(
+            "compose",
+            "the containers of the Compose project that Midsession is a service of (`make up`)",
+            "midsession.testbeds.compose",
+            "ComposeTestbed",
+            ("SCENARIO={source}", "SEED={seed}", "VARIANT={variant}", "make up"),
+        ),
+        TestbedEntry(
+            "netns",
+            "network namespaces on this machine; no Docker, no root",
+            "midsession.testbeds.netns",
+            "NetnsTestbed",
+            ("midsession run {source}", "--testbed netns", "--seed {seed}", "-k {variant}"),
+        ),
+        TestbedEntry(
+            "docker",
+            "containers of a Compose project that is made for each run; any image, your own Compose file",
+            "midsession.testbeds.docker",
+            "DockerTestbed",
+            ("midsession run {source}", "--testbed docker", "--seed {seed}", "-k {variant}"),
+            pruner="prune",
+        ),
+    )
+}
+
+_NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "true")
+_PROBE_S = 10.0
+_INSIDE_COMPOSE = Path("/control")
+"""The volume of the control token: it is mounted where Midsession is a service of its own project."""
+
+
+def choose(name: str, plans: Iterable[Plan] = ()) -> str:
+    """The testbed that a name means for these plans. Raises ScenarioError for an unknown name.
+
+    `auto` is compose inside its project; else docker when a plan has a service in a container of its own, or when this
+    machine cannot make namespaces; else netns.
+    """
+    if name == AUTO:
+        if _INSIDE_COMPOSE.is_dir():
+            return "compose"
+        foreign = any(isinstance(s, ImageService | ComposeService) for plan in plans for s in plan.services)
+        return "docker" if foreign or not _has_namespaces() else "netns"
+    if name not in TESTBEDS:
+        known = ", ".join([AUTO, *TESTBEDS])
+        raise ScenarioError([Problem(f"unknown testbed {name!r}", "unknown-testbed", remedy=f"there are {known}")])
+    return name
+
+
+def prune() -> tuple[list[str], list[str]]:
+    """Remove what the runs of dead processes have left, on every testbed that leaves something: what was removed, and
+    what could not be, in sentences. Raises EnvironmentLacks."""
+    removed, problems = list[str](), list[str]()
+    for entry in TESTBEDS.values():
+        if entry.pruner:
+            gone, wrong = getattr(import_module(entry.module), entry.pruner)()
+            removed += gone
+            problems += wrong
+    return removed, problems
+
+
+def _has_namespaces() -> bool:
+    """Whether a process may have namespaces of its own here; an engine that answers is no reason not to look."""
+    try:
+        done = subprocess.run(_NAMESPACES, check=False, capture_output=True, timeout=_PROBE_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def warm_up(name: str) -> None:
+    """Have the testbed of that name start now what takes a while, beside what its user does first.
+
+    `auto` most often is netns. It is a service to the impatient: what is wrong comes to light when the testbed opens.
+    """
+    if name == "netns" or (name == AUTO and not _INSIDE_COMPOSE.is_dir()):
+        with suppress(MidsessionError, OSError):
+            import_module("midsession.testbeds.netns.warmth").warm_up()
+
+
+def make(name: str) -> Testbed:
+    """A testbed by its name in the table; imports its module."""
+    entry = TESTBEDS[name]
+    testbed: Testbed = getattr(import_module(entry.module), entry.class_name)()
+    return testbed
+
+
+def replay_command(testbed: str, source: str, seed: int, variant: str = "") -> str:
+    """The command that makes the same run again; empty for a testbed that is not in the table."""
+    entry = TESTBEDS.get(testbed)
+    if entry is None:
+        return ""
+    values = {"source": shlex.quote(source), "seed": seed, "variant": shlex.quote(variant)}
+    return " ".join(part.format(**values) for part in entry.command if variant or "{variant}" not in part)
