@@ -1,0 +1,58 @@
+"""Write docs/faults.md from the faults themselves: their docstrings are their exact meaning. A test compares.
+
+python tools/faults_page.py [docs/faults.md]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from itertools import groupby
+from pathlib import Path
+
+from midsession.core.units import split_name
+from midsession.faults import FAULTS
+from midsession.faults.base import Fault
+
+PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
+HEAD = """# Faults
+
+What a step of the timeline can do to a service or to its clients. A scalar in place of the mapping is the `target`.
+Every fault needs its **witness**, a record that proves that it took effect; without it the run is *inconclusive*. A
+client group as a target means every host that plays it: each is broken, each must give its witness, each is healed.
+What heals may carry `for: 3s`, may be named by a `heal` step, and is healed at the end of every run; healing is looked
+at, not assumed, and ends with the record `healed`. A scenario for each is in `scenarios/faults/`.
+
+*This page is made from the code by `python tools/faults_page.py`.*
+"""
+NEEDS = "Needs agents that may change their host's network: `--testbed netns`."
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for family, faults in groupby(FAULTS.values(), key=lambda fault: fault.family):
+        parts.append(f"\n## {family.capitalize()}\n")
+        parts += [entry(fault) for fault in faults]
+    return "".join(parts)
+
+
+def entry(fault: type[Fault]) -> str:
+    """One fault: its keys, and what it means."""
+    targets = " or ".join(sorted(fault.targets, reverse=True))
+    facts = [f"Target: {targets}.", "Heals." if fault.healable else "", NEEDS if fault.needs else ""]
+    keys = ", ".join(_key(field) for field in dataclasses.fields(fault))
+    return f"\n### {fault.verb}\n\n{inspect.getdoc(fault)}\n\nKeys: {keys}. {' '.join(filter(None, facts))}\n"
+
+
+def _key(field: dataclasses.Field[object]) -> str:
+    name, _ = split_name(field.name)
+    if field.default is dataclasses.MISSING:
+        return f"**`{name}`**"
+    unit = " s" if field.name.endswith("_s") else ""
+    return f"`{name}`" if field.default is None else f"`{name}` ({field.default}{unit})"
+
+
+if __name__ == "__main__":
+    Path(*(sys.argv[1:2] or [str(PAGE)])).write_text(page(), encoding="utf-8")
