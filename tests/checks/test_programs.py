@@ -1,0 +1,147 @@
+"""`exit` and `log`: what a service's program did and said; and the lifecycle contract of our own fleet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from midsession.checks import build
+from midsession.checks.lifecycle import ALLOWED, Lifecycle
+from midsession.core.verdict import Finding, Status
+from tests.build import World
+
+
+def judged(w: World, kind: str, **args: Any) -> Finding:
+    """The finding of a check."""
+    return build(kind, args).judge(w.history())
+
+
+def killed() -> World:
+    """The server is killed at 1.0, and started again at 2.0."""
+    w = World(talkers=1).step("crash", at=1.0).step("return", at=2.0, verb="start")
+    return w.dies("server", at=1.005, by="crash").starts("server", at=2.0, incarnation=2)
+
+
+def test_exit_judges_the_first_exit_since_the_step() -> None:
+    """Killed at the crash, stopped in order at the end."""
+    assert judged(killed(), "exit", exit={"service": "server", "since": "crash"}, signal="KILL").status is Status.PASS
+    assert judged(killed(), "exit", exit={"service": "server", "since": "return"}, code=0).status is Status.PASS
+    finding = judged(killed(), "exit", exit={"service": "server"}, code=0)
+    assert finding.status is Status.FAIL
+    assert finding.seen == "exited by SIGKILL at +1.005 s"
+
+
+def test_exit_without_an_exit_is_inconclusive() -> None:
+    """The agent's log broke off, or the program never ended."""
+    w = killed()
+    w.altered["server.agent.1.jsonl"] = b""
+    assert judged(w, "exit", exit={"service": "server"}, code=0).status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("how", [{}, {"code": 0, "signal": "KILL"}])
+def test_exit_wants_one_way(how: dict[str, Any]) -> None:
+    """Neither or both is refused."""
+    with pytest.raises(ValueError, match="either"):
+        build("exit", {"exit": {"service": "server"}, **how})
+
+
+def spoken() -> World:
+    """The server says three lines."""
+    w = killed()
+    for at, text in ((0.5, "Hello 10.0.0.2:1"), (0.6, "Client Lost"), (2.5, "Hello 10.0.0.2:2")):
+        w.agent("server", "line", at, stream="stdout", text=text, incarnation=1)
+    return w
+
+
+@pytest.mark.parametrize(
+    ("lines", "bounds", "status"),
+    [
+        ({"contains": "Hello"}, {}, Status.PASS),
+        ({"contains": "Goodbye"}, {}, Status.FAIL),
+        ({"matches": r"^Hello 10\.0\.0\.2:\d$"}, {"equals": 2}, Status.PASS),
+        ({"matches": "hello"}, {}, Status.FAIL),
+        ({"contains": "Hello", "since": "crash"}, {"equals": 1}, Status.PASS),
+        ({"contains": "Traceback"}, {"equals": 0}, Status.PASS),
+        ({"contains": "Client Lost"}, {"at_most": 0}, Status.FAIL),
+    ],
+)
+def test_log_counts_lines(lines: dict[str, str], bounds: dict[str, int], status: Status) -> None:
+    """At least once, unless it says how often."""
+    assert judged(spoken(), "log", log={"service": "server", **lines}, **bounds).status is status
+
+
+def test_log_believes_a_line_but_no_silence_of_a_broken_log() -> None:
+    """A cut agent's log may have held it."""
+    w = spoken()
+    data = w.encoded()["server.agent.1.jsonl"]
+    w.altered["server.agent.1.jsonl"] = data[: data.index(b"2.5") if b"2.5" in data else len(data) - 300]
+    assert judged(w, "log", log={"service": "server", "contains": "Hello"}).status is Status.PASS
+    assert judged(w, "log", log={"service": "server", "contains": "Bye"}).status is Status.INCONCLUSIVE
+    assert judged(w, "log", log={"service": "server", "contains": "Bye"}, equals=0).status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("lines", [{}, {"contains": "x", "matches": "y"}, {"matches": "(?=x)"}, {"matches": "("}])
+def test_log_wants_one_pattern_that_re2_takes(lines: dict[str, str]) -> None:
+    """No look-around: a user's regex cannot hang the run."""
+    with pytest.raises(ValueError, match=r"either|RE2"):
+        build("log", {"log": {"service": "server", **lines}})
+
+
+# --- the lifecycle contract ---
+
+
+def contract(w: World) -> Finding:
+    """The always-on finding."""
+    return Lifecycle().judge(w.history())
+
+
+def test_an_orderly_session_keeps_the_contract() -> None:
+    """Connect, talk, lose, be refused, come back, close, done."""
+    w = World(talkers=1)
+    w.client("talkers-1").connects(0.1).talks(0.2).loses(0.3).is_refused(0.4).connects(0.5).closes(0.6).ends(0.7)
+    assert contract(w).status is Status.PASS
+    assert contract(w).support == 1
+
+
+@pytest.mark.parametrize(
+    ("events", "breach"),
+    [
+        (["connected"], "connected on its connection 1, which is new"),
+        (["connecting", "sent"], "sent on its connection 1, which is trying"),
+        (["connecting", "connected", "closed", "received"], "received on its connection 1, which is closed"),
+        (["connecting", "connected", "lost", "sent"], "sent on its connection 1, which is lost"),
+        (["connecting", "connected", "closed", "closed"], "closed on its connection 1, which is closed"),
+        (["connecting", "connected", "lost", "lost"], "lost on its connection 1, which is lost"),
+        (["connecting", "connected", "done"], "its connection 1 was never closed"),
+        (["connecting", "connected", "closed", "done", "done"], "done after its done"),
+        (["connecting", "closed", "done", "connecting"], "connecting after its done"),
+    ],
+)
+def test_each_breach_of_the_contract_is_an_error_and_named(events: list[str], breach: str) -> None:
+    """A harness that breaks its own contract cannot be believed."""
+    w = World(talkers=1)
+    for n, event in enumerate(events):
+        w.client("talkers-1").says(event, n / 10, connection=0 if event == "done" else 1, outcome="ok", how="eof")
+    finding = contract(w)
+    assert finding.status is Status.ERROR
+    assert breach in finding.seen
+
+
+def test_a_session_that_was_cut_off_has_broken_nothing() -> None:
+    """Its fleet was killed with the connection open."""
+    w = World(talkers=1)
+    w.client("talkers-1").connects(0.1).talks(0.2)
+    assert contract(w.dies("client-1", at=1.0)).status is Status.PASS
+
+
+def test_without_any_record_of_a_client_the_contract_is_inconclusive() -> None:
+    """Nothing in scope."""
+    assert contract(World(talkers=1)).status is Status.INCONCLUSIVE
+
+
+def test_every_state_of_the_contract_can_be_reached_and_left_by_closing() -> None:
+    """The table is closed: each target is a state, and each state but the last can be closed."""
+    states = {target for allowed in ALLOWED.values() for target in allowed.values()}
+    assert states == set(ALLOWED) - {"new"}
+    assert all("closed" in allowed for state, allowed in ALLOWED.items() if state not in ("new", "closed"))

@@ -1,0 +1,95 @@
+"""The audit: it finds a check that cannot fail, and lets every check go that can."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from midsession.checks import build
+from midsession.core.audit import Audited, audit
+from midsession.core.verdict import Status
+from midsession.rundir import judge_history
+from tests.build import World
+
+
+def run() -> World:
+    """Two talkers that lose their server and come back, a server that says a line."""
+    w = World(talkers=2, readers=1).step("crash", at=1.0).step("return", at=2.0, verb="start")
+    w.agent("server", "line", 0.1, stream="stdout", text="Listening on 0.0.0.0:4000", incarnation=1)
+    for n in (1, 2):
+        w.serves("accepted", 0.1, connection=n, peer="10.0.0.2:4").serves("client_lost", 1.0, connection=n, how="reset")
+        w.client(f"talkers-{n}").connects(0.1).talks(0.2).loses(1.01).connects(2.1).talks(2.2).closes(2.4).ends(2.5)
+    reader = w.client("readers-1").connects(3.0)
+    for n in range(1, 7):
+        w.client(f"talkers-{n % 2 + 1}").says("sent", 2.2 + n / 100, n=n, text=f"w{n}\n", **{"as": "write"})
+        w.client(f"talkers-{n % 2 + 1}").says("replied", 2.2 + n / 100, n=n, text="OK", rtt_ns=1, ok="write")
+        reader.says("sent", 3.0 + n / 100, n=n, text="more\n", **{"as": "read"})
+        reader.says("replied", 3.0 + n / 100, n=n, text=f"w{n}", rtt_ns=1, ok="read")
+    reader.closes(4.0).ends(4.1)
+    return w
+
+
+def audited(w: World, kind: str, **args: Any) -> Audited:
+    """What the audit says of one check."""
+    w.check(kind, **args)
+    return audit(w.plan, w.files(), [], build)[-1]
+
+
+TOOTHED: list[tuple[str, dict[str, Any], str]] = [
+    ("every", {"every": "talkers", "meets": "lost", "since": "crash", "within_s": 1.0}, "without any lost"),
+    ("every", {"every": "talkers", "meets": "lost", "as_": "eof"}, "without any lost"),
+    ("never", {"never": {"event": "protocol_error"}}, "protocol_error again and again"),
+    ("never", {"never": {"event": "lost", "as_": "reset", "of": "talkers", "since": "return"}}, "lost again and again"),
+    ("never", {"never": {"event": "mark", "where": {"name": "oops"}}}, "mark again and again"),
+    ("count", {"count": {"event": "accepted", "of": "server"}, "equals": 2}, "without any accepted"),
+    ("count", {"count": {"event": "lost", "of": "talkers"}, "at_most": 500}, "lost again and again"),
+    ("order", {"order": [{"event": "lost"}, {"event": "done"}]}, "without any lost"),
+    ("log", {"log": {"service": "server", "contains": "Listening"}}, "without any line"),
+    ("log", {"log": {"service": "server", "matches": "^panic: .*$"}, "equals": 0}, "line again and again"),
+    ("exit", {"exit": {"service": "server"}, "code": 0}, "every exited says something else"),
+    ("latency", {"latency": {"of": "talkers"}, "at_most_s": {"p99": 5.0}}, "every replied says something else"),
+    ("recovery", {"recovery": {"of": "talkers", "since": "crash"}, "at_most_s": {"p50": 5.0}}, "without any replied"),
+]
+
+
+@pytest.mark.parametrize(("kind", "args", "spoilt"), TOOTHED, ids=lambda v: v if isinstance(v, str) else "")
+def test_a_check_that_can_fail_is_seen_to_fail(kind: str, args: dict[str, Any], spoilt: str) -> None:
+    """With the spoilt history in which it did, and what it said there."""
+    found = audited(run(), kind, **args)
+    assert found.passed
+    assert (found.can_fail, found.spoilt) == (True, spoilt)
+    assert found.seen
+
+
+READS = {"of": "talkers", "read_by": "readers", "matches": "w[0-9]+"}
+TOOTHED += [
+    ("kept", {"kept": READS}, "without every other replied"),
+    ("once", {"once": READS}, "every replied twice"),
+    ("in_order", {"in_order": READS}, "what sent says in reverse order"),
+]
+
+
+TOOTHLESS: list[tuple[str, dict[str, Any]]] = [
+    ("count", {"count": {"event": "lost"}, "at_least": 0}),
+    ("count", {"count": {"event": "replied", "of": "talkers"}, "at_least": 0, "each": True}),
+    ("log", {"log": {"service": "server", "contains": "x"}, "at_least": 0}),
+    ("python", {"python": "tests/checks/promises/promises.py::always"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "args"), TOOTHLESS)
+def test_a_check_that_cannot_fail_is_found(kind: str, args: dict[str, Any]) -> None:
+    """T6: it passes, whatever happens in the run."""
+    w = run()
+    found = audited(w, kind, **args)
+    assert judge_history(w.history()).findings[0].status is Status.PASS
+    assert not found.can_fail
+    assert found.tried > 20
+    assert found.place == "x.scenario.yaml:20:5"
+
+
+def test_a_check_that_failed_needs_no_spoiling() -> None:
+    """The run itself has shown that it can."""
+    found = audited(run(), "never", never={"event": "lost"})
+    assert (found.passed, found.can_fail, found.tried) == (False, True, 1)

@@ -1,0 +1,386 @@
+"""The verdict: worst word wins, silence is not success, a broken check never passes, the same bytes every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midsession.core.history import CannotTell, History
+from midsession.core.judge import Judge, judge
+from midsession.core.plan import ReferenceService
+from midsession.core.verdict import Finding, Status, Verdict, worst
+from tests.build import World
+
+
+class Says:
+    """A check that says what it is told."""
+
+    kind: ClassVar[str] = "says"
+    promise = "it says so"
+
+    def __init__(self, status: Status | Exception, support: int = 1) -> None:
+        self._status, self._support = status, support
+
+    def judge(self, history: History) -> Finding:
+        """The status, or the exception."""
+        if isinstance(self._status, Exception):
+            raise self._status
+        return Finding(check="says", status=self._status, promise="it says so", seen="so", support=self._support)
+
+
+def build_says(_kind: str, args: Mapping[str, Any]) -> Judge:
+    """Checks by their wanted word: a status, `crash` or `cannot-tell`."""
+    crashes: dict[str, Exception] = {"crash": ZeroDivisionError("oh"), "cannot-tell": CannotTell("the fog is thick")}
+    word = args["word"]
+    return Says(crashes[word] if word in crashes else Status(word), args.get("support", 1))
+
+
+def calm(*words: str) -> World:
+    """A run in which all is well, with checks that say these words."""
+    w = World(talkers=2).step("crash", at=1.0)
+    for number in (1, 2):
+        w.client(f"talkers-{number}").connects(0.1).talks(0.2).loses(1.01).ends(1.1, "lost")
+    for word in words:
+        w.check("says", word=word)
+    return w
+
+
+def judged(w: World, **more: Any) -> Verdict:
+    """The verdict with those checks."""
+    return judge(w.plan, w.history(), build_says, **more)
+
+
+def of(verdict: Verdict, check: str) -> list[Finding]:
+    """The findings of one kind."""
+    return [f for f in verdict.findings if f.check == check]
+
+
+def test_all_well_is_a_pass() -> None:
+    """Every finding passes, the exit code is 0."""
+    verdict = judged(calm("pass"))
+    assert {f.status for f in verdict.findings} == {Status.PASS}
+    assert verdict.exit_code == 0
+    assert len(verdict.findings) >= 6
+
+
+MEANS = {"crash": Status.ERROR, "cannot-tell": Status.INCONCLUSIVE}
+WORDS = [*Status, *MEANS]
+
+
+@given(st.lists(st.sampled_from([str(word) for word in WORDS]), min_size=1, max_size=6))
+def test_the_worst_word_wins(words: list[str]) -> None:
+    """T7: error > fail > inconclusive > pass, whatever the number and order of the checks."""
+    statuses = [MEANS.get(word) or Status(word) for word in words]
+    rank = [Status.PASS, Status.INCONCLUSIVE, Status.FAIL, Status.ERROR]
+    verdict = judged(calm(*words))
+    assert verdict.status is max(statuses, key=rank.index) is worst(statuses)
+    assert [f.status for f in verdict.findings[: len(words)]] == statuses
+
+
+def test_zero_checks_is_not_a_pass() -> None:
+    """A run that promised nothing has proved nothing."""
+    verdict = judged(calm())
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "zero checks is not a pass" in of(verdict, "checks")[0].seen
+    assert Verdict.of([]).status is Status.INCONCLUSIVE
+
+
+def test_a_crashing_check_is_an_error_with_its_text() -> None:
+    """It cannot take the verdict down with it."""
+    finding = judged(calm("crash")).findings[0]
+    assert finding.status is Status.ERROR
+    assert finding.seen == "the check crashed: ZeroDivisionError: oh"
+    assert finding.place == "x.scenario.yaml:20:5"
+
+
+def test_a_check_that_cannot_be_built_is_an_error() -> None:
+    """A stored plan with fields that no check has."""
+
+    def refuse(kind: str, args: Mapping[str, Any]) -> Judge:
+        raise ValueError("no such field")
+
+    w = calm("pass")
+    verdict = judge(w.plan, w.history(), refuse)
+    assert verdict.status is Status.ERROR
+    assert "no such field" in verdict.findings[0].seen
+
+
+def test_what_the_history_cannot_tell_is_inconclusive_with_the_reason() -> None:
+    """CannotTell is an answer, not a crash."""
+    finding = judged(calm("cannot-tell")).findings[0]
+    assert (finding.status, finding.seen) == (Status.INCONCLUSIVE, "the fog is thick")
+
+
+def test_a_pass_without_support_is_none() -> None:
+    """A check that forgot the empty scope is caught here."""
+    w = calm()
+    w.check("says", word="pass", support=0)
+    finding = judged(w).findings[0]
+    assert finding.status is Status.INCONCLUSIVE
+    assert finding.seen.startswith("nothing in scope")
+
+
+def test_judging_again_gives_the_same_bytes() -> None:
+    """The verdict is a function of the history; the order of findings is that of the plan."""
+    from midsession.rundir import encode_verdict
+
+    w = calm("pass", "fail", "cannot-tell")
+    first = encode_verdict(judged(w))
+    assert all(encode_verdict(judged(w)) == first for _ in range(3))
+    assert [f.place for f in judged(w).findings[:3]] == [c.place for c in w.plan.checks]
+
+
+# --- the run itself ---
+
+
+def _timeout(w: World) -> None:
+    w.why = "timeout"
+
+
+def _interrupted(w: World) -> None:
+    w.why = "interrupted"
+
+
+def _unfired(w: World) -> None:
+    w.step("return", at=None)
+
+
+def _unwitnessed(w: World) -> None:
+    w.step("noop", at=2.0, effective=False)
+
+
+def _unhealed(w: World) -> None:
+    w.step("freeze", at=2.0, verb="pause", for_s=1.0)
+
+
+def _silent_client(w: World) -> None:
+    w.groups = World(talkers=3).groups
+
+
+def _stopped_client(w: World) -> None:
+    w.groups = World(talkers=3).groups
+    w.client("talkers-3").connects(0.1).closes(9.0).ends(9.1, "stopped")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "check", "says"),
+    [
+        (_timeout, "run", "timeout"),
+        (_interrupted, "run", "interrupted"),
+        (_unfired, "timeline", "return never fired (37 of 50 connected)"),
+        (_unwitnessed, "witness", "no witness"),
+        (_unhealed, "healed", "no log says that it was healed"),
+        (_silent_client, "outcomes", "talkers-3: no log has a record of it"),
+        (_stopped_client, "outcomes", "talkers-3: stopped"),
+    ],
+)
+def test_a_run_that_proves_less_than_it_should_is_inconclusive(
+    wrong: Callable[[World], None], check: str, says: str
+) -> None:
+    """With the reason, though the scenario's own check passes."""
+    w = calm("pass")
+    wrong(w)
+    verdict = judged(w)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert any(says in f.seen and f.status is Status.INCONCLUSIVE for f in of(verdict, check))
+
+
+def test_a_healable_fault_must_be_healed_and_a_healed_one_is() -> None:
+    """With `for`, or by its verb; healing at the end of the run counts."""
+    w = calm("pass")
+    w.step("freeze", at=2.0, verb="pause")
+    assert judged(w).status is Status.PASS
+    assert judged(w, healable={"pause"}).status is Status.INCONCLUSIVE
+    w.heals("freeze", at=10.2)
+    verdict = judged(w, healable={"pause"})
+    assert verdict.status is Status.PASS
+    assert len(of(verdict, "healed")) == 1
+
+
+def test_a_witness_in_a_log_that_is_not_believed_is_none() -> None:
+    """The conductor saw it live, but its proof is gone."""
+    w = calm("pass")
+    w.altered["server.agent.1.jsonl"] = b""
+    assert [f.status for f in of(judged(w), "witness")] == [Status.INCONCLUSIVE]
+
+
+def _harness_failed(w: World) -> None:
+    w.why = "error"
+
+
+def _conductor_died(w: World) -> None:
+    w.why = None
+
+
+def _stranger(w: World) -> None:
+    w.client("talkers-99").connects(0.1).closes(0.2).ends(0.3)
+
+
+def _fleet_killed(w: World) -> None:
+    w.dies("client-1", at=2.0)
+
+
+def _fleet_crashed(w: World) -> None:
+    w.dies("client-1", at=2.0, signal=None)
+
+
+@pytest.mark.parametrize("wrong", [_harness_failed, _conductor_died, _stranger, _fleet_killed, _fleet_crashed])
+def test_a_harness_that_failed_is_an_error(wrong: Callable[[World], None]) -> None:
+    """T8: not even when every client had already ended well and every check passes."""
+    w = calm("pass")
+    wrong(w)
+    assert judged(w).status is Status.ERROR
+
+
+def test_what_the_runner_knew_to_be_wrong_is_an_error() -> None:
+    """A clean-up that failed fails the run, though no log holds it."""
+    verdict = judged(calm("pass"), problems=["close: the namespace is still there"])
+    assert verdict.status is Status.ERROR
+    assert "the namespace is still there" in of(verdict, "harness")[0].seen
+
+
+def test_the_stop_of_a_fleet_after_the_end_is_no_death() -> None:
+    """Tear-down kills what is left."""
+    w = calm("pass").dies("client-1", at=10.6)
+    assert judged(w).status is Status.PASS
+
+
+# --- logs that were tampered with ---
+
+WHOLE = calm("pass").encoded()
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_a_log_that_was_harmed_in_any_line_is_never_a_pass(name: str) -> None:
+    """T2 at the history: each line dropped, doubled, cut after, or with one byte flipped."""
+    lines = WHOLE[name].splitlines(keepends=True)
+    assert judged(calm("pass")).status is Status.PASS
+    harmed: list[bytes] = []
+    for i, line in enumerate(lines):
+        before, after = b"".join(lines[:i]), b"".join(lines[i + 1 :])
+        flipped = bytes([*line[:-5], line[-5] ^ 1, *line[-4:]])
+        harmed += [before + after, before + line + line + after, before, before + flipped + after, before + line[:-3]]
+    assert len(harmed) >= 15
+    for data in harmed:
+        w = calm("pass")
+        w.altered[name] = data
+        assert judged(w).status is not Status.PASS
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_a_log_that_is_missing_is_never_a_pass(name: str) -> None:
+    """T2: deleting a whole file is seen too."""
+    w = calm("pass")
+    w.removed.add(name)
+    assert judged(w).status is not Status.PASS
+
+
+def _group_killed(by: str | None, *gone: str) -> World:
+    """Both talkers are in conversation when their fleet dies; the second has never come to write a record."""
+    w = World(talkers=2).step("crash", at=1.0)
+    w.client("talkers-1").connects(0.1).talks(0.2)
+    w.dies("client-1", at=1.01, by=by)
+    if gone:
+        w.conducts("note", 1.02, text="crash ended client-1", step="crash", gone=list(gone))
+    w.check("says", word="pass")
+    return w
+
+
+def test_clients_that_a_step_killed_have_their_outcome_and_spoil_no_verdict() -> None:
+    """`info`, with the step as the reason, also for one that left no record: the run did what it was told."""
+    w = _group_killed("crash", "talkers-1", "talkers-2")
+    outcomes = w.history().outcomes
+    assert [(o.word, o.by) for o in outcomes.values()] == [("info", "crash")] * 2
+    verdict = judged(w)
+    assert verdict.status is Status.PASS
+    (finding,) = of(verdict, "outcomes")
+    assert finding.seen == "0 ok, 0 fail, 2 info; 2 ended by crash"
+
+
+def test_a_fleet_that_no_step_killed_is_still_a_failure_of_the_harness() -> None:
+    """The same death without a step in its `by`."""
+    assert judged(_group_killed(None)).status is Status.ERROR
+    assert judged(_group_killed("no-such-step")).status is Status.ERROR
+
+
+def test_a_client_that_is_missing_for_no_reason_is_unknown_though_another_was_killed() -> None:
+    """Only those of whom the conductor or their own log says it are excused."""
+    verdict = judged(_group_killed("crash", "talkers-1"))
+    assert verdict.status is Status.INCONCLUSIVE
+    assert [f.offenders for f in of(verdict, "outcomes")] == [["talkers-2"]]
+
+
+def test_a_fault_on_two_hosts_is_healed_when_both_are() -> None:
+    """One cure is half a cure."""
+    w = calm("pass").step("freeze", at=1.5, verb="pause")
+    w.agent("client-1", "injected", 1.501, fault="freeze", verb="pause", began_ns=1)
+    w.heals("freeze", at=1.9)
+    assert judged(w, healable={"pause"}).status is Status.INCONCLUSIVE
+    w.agent("client-1", "healed", 1.95, fault="freeze")
+    assert judged(w, healable={"pause"}).status is Status.PASS
+
+
+# --- whom a fault hit (T5) ---
+
+
+def hit_or_miss(at: float, verb: str = "kill", kind: str = "never", **args: Any) -> Finding:
+    """The finding on a fault at that instant; two sessions were open from 0.1 to 1.01, and one check is judged."""
+    w = World(talkers=2).step("crash", at=at, verb=verb)
+    for number in (1, 2):
+        w.client(f"talkers-{number}").connects(0.1).talks(0.2).loses(1.01).ends(1.1, "lost")
+    w.check(kind, **args)
+    return of(judge(w.plan, w.history(), lambda *_: Says(Status.PASS), mending={"start"}), "witness")[0]
+
+
+SINCE_CRASH = {"never": {"event": "lost", "of": "talkers", "since": "crash"}}
+
+
+def test_a_fault_says_how_many_sessions_it_met() -> None:
+    """Those with its target that were open at its instant."""
+    finding = hit_or_miss(1.0, **SINCE_CRASH)
+    assert finding.status is Status.PASS
+    assert finding.seen.endswith("2 sessions with its target were open")
+    assert finding.measures == {"sessions_open": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "args"),
+    [
+        ("never", SINCE_CRASH),
+        ("every", {"every": "talkers", "meets": "lost", "since": "crash", "as_": "eof"}),
+        ("order", {"order": [{"event": "client_lost", "since": "crash"}, {"event": "accepted"}]}),
+    ],
+)
+def test_a_fault_that_met_no_session_proves_nothing_of_their_loss(kind: str, args: dict[str, Any]) -> None:
+    """T5: the fault came too early or too late for the check that counts from it."""
+    for at in (0.05, 5.0):
+        finding = hit_or_miss(at, kind=kind, **args)
+        assert finding.status is Status.INCONCLUSIVE
+        assert "0 sessions with its target were open, and a check asks who lost one" in finding.seen
+
+
+def test_a_fault_that_meets_nobody_is_fine_where_no_check_counts_on_it() -> None:
+    """A server that dies before anybody comes; attempts that are refused; a program that is brought back."""
+    assert hit_or_miss(5.0, never={"event": "lost", "of": "talkers"}).status is Status.PASS
+    refused = {"every": "talkers", "meets": "lost", "as_": "refused", "since": "crash"}
+    assert hit_or_miss(5.0, kind="every", **refused).status is Status.PASS
+    start = hit_or_miss(5.0, verb="start", **SINCE_CRASH)
+    assert (start.status, start.measures) == (Status.PASS, {})
+
+
+def test_sessions_with_others_are_no_overlap() -> None:
+    """The wrong target: everybody talks to the server, and the spare is killed."""
+    server, spare = (ReferenceService(name=name, port=4000) for name in ("server", "spare"))
+    w = World([server, spare], talkers=1).step("crash", at=1.0)
+    w.groups = [msgspec.structs.replace(w.groups[0], host="spare"), *World(others=1).groups]
+    w.client("others-1").connects(0.1).talks(0.2).loses(1.01).ends(1.1, "lost")
+    w.client("talkers-1").is_refused(0.1).ends(0.2, "lost")
+    w.timeline[0] = msgspec.structs.replace(w.timeline[0], args={"target": "spare"})
+    w.check("never", **SINCE_CRASH)
+    finding = of(judge(w.plan, w.history(), lambda *_: Says(Status.PASS)), "witness")[0]
+    assert (finding.status, finding.measures) == (Status.INCONCLUSIVE, {"sessions_open": 0})

@@ -1,0 +1,108 @@
+"""What the documentation shows can be typed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from midsession import language
+from midsession.errors import ScenarioError
+from tests.docs.examples import ROOT, Block, blocks, pages, whole
+from tools import scenario_page
+
+YAML = list(blocks("yaml"))
+SCENARIO = ROOT / "docs" / "scenario.md"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "example.scenario.yaml"
+    path.write_text(text, encoding="utf-8")
+    (folder / "promises.py").write_text("def everybody_was_answered(history): ...\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("block", YAML, ids=str)
+def test_an_example_is_a_right_scenario_or_a_part_of_one(block: Block, tmp_path: Path) -> None:
+    """As it stands, with what it leaves out filled in around it."""
+    scenario = language.load(written(tmp_path, whole(block.text)), env={})
+    assert scenario.plans(7)
+
+
+def test_examples_were_read() -> None:
+    """The loop above ran, over whole scenarios and parts of each kind."""
+    assert len(YAML) >= 12
+    assert sum(block.text.count("\nname: ") for block in YAML) >= 2
+
+
+@pytest.mark.parametrize(
+    "wrong", ["- kil: server\n  when: {at: 1s}\n", "- every: talkers\n  meet: lost\n", "- sned: {}\n"]
+)
+def test_a_wrong_example_would_be_found(wrong: str, tmp_path: Path) -> None:
+    """Filling in hides no mistake."""
+    with pytest.raises(ScenarioError):
+        language.load(written(tmp_path, whole(wrong)), env={})
+
+
+# --- the reference of the language ---------------------------------------------------------------------------------
+
+
+def test_the_page_says_what_the_code_does() -> None:
+    """Run `python tools/scenario_page.py` after a change of the language."""
+    text = SCENARIO.read_text(encoding="utf-8")
+    assert scenario_page.filled(text) == text
+
+
+def test_the_page_has_a_table_for_every_mapping() -> None:
+    """A model, the actions, the checks, the values: none is forgotten, none stands twice."""
+    marks = re.findall(r"^<!-- (?:keys: )?(\w+) -->$", SCENARIO.read_text(encoding="utf-8"), re.MULTILINE)
+    tables = sorted(mark for mark in marks if mark != "end")
+    assert tables == sorted([*scenario_page.models(), *scenario_page.TABLES])
+    assert len(tables) > 20
+
+
+def test_every_key_of_the_language_has_a_meaning() -> None:
+    """No empty cell at the end of a row."""
+    rows = [line for line in SCENARIO.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    assert len(rows) > 100
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
+def test_a_stale_table_is_found() -> None:
+    """A row that the code does not have is not kept."""
+    text = SCENARIO.read_text(encoding="utf-8")
+    stale = text.replace("| `tags` |", "| `labels` |", 1)
+    assert stale != text
+    assert scenario_page.filled(stale) == text
+
+
+# --- links ---------------------------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def links() -> list[tuple[Path, str]]:
+    """Every link on every page that leads to a file or heading of ours."""
+    found = []
+    for page in pages():
+        text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        found += [(page, target) for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+    return found
+
+
+def test_every_link_leads_somewhere() -> None:
+    """To a file that is there, and to a heading that it has."""
+    broken = []
+    for page, target in links():
+        path, _, anchor = target.partition("#")
+        there = page if not path else (page.parent / path).resolve()
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert len(links()) > 30
+    assert broken == []

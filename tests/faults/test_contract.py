@@ -1,0 +1,216 @@
+"""The contract of every fault, on real hosts: what a neutral client sees is what the docstring says, and it heals.
+
+The client (`probe.py`) is a plain program with plain sockets on a host of its own; its account is what the judgement
+rests on, not our fleet's. A fault that hits nothing is never a pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from midsession.core.verdict import Status
+from midsession.door import Bench, Run
+from midsession.errors import EnvironmentLacks
+from midsession.faults import FAULTS
+from midsession.language import plans
+from midsession.runner import run_plan
+from midsession.testbeds.netns import NetnsTestbed
+from tests.fakes import FakeClock, FakeTestbed, run_on
+
+ROOT = Path(__file__).parents[2]
+SCENARIOS = ROOT / "scenarios" / "faults"
+PROBE = Path(__file__).with_name("probe.py")
+
+ALL_WELL = "live=answered long=answered new=connected"
+BACK = f"again {ALL_WELL}"
+
+TEMPLATE = """
+name: What a neutral client sees
+timeout: 10s
+services:
+  server: {{reference: {{behaviour: reply}}, port: 4000, grace: 1s}}
+  probe:
+    command: [{python}, {probe}, server, "4000"]
+    port: 4001
+    ready: {{line: "live="}}
+clients:
+  idlers:
+    count: 1
+    connect: server:4000
+    arrive: {{at: 0s}}
+    on_loss: {{reconnect: {{first: 50ms, max: 50ms, attempts: 1000}}}}
+    script:
+      - wait: {{signal: goodbye}}
+      - abort
+timeline:
+  - id: fault
+    when: {{all: [{{every: idlers, event: connected}}, {{log: {{service: probe, contains: "{well}"}}}}]}}
+    {fault}
+  - id: seen
+    when: {{all: [{{after: fault}}, {{log: {{service: probe, contains: "{seen}"}}}}]}}
+    {cure}
+  - when: {{all: [{{after: seen}}, {{log: {{service: probe, contains: "{back}"}}}}]}}
+    signal: goodbye
+checks:
+  - count: {{event: injected}}
+    at_least: 1
+"""
+
+HEAL = "heal: fault"
+START = "start: server"
+NOTHING = "note: it comes back by itself"
+
+SEEN = [
+    ("kill: server", "new=refused", START),
+    ("stop: server", "live=FIN long=FIN new=refused", START),
+    ("restart: {target: server, after: 300ms}", "live=FIN long=FIN new=refused", NOTHING),
+    ("pause: server", "live=silence long=silence new=connected", "resume: server"),
+    ("pause: server", "live=silence long=silence new=connected", HEAL),
+    ("partition: server", "live=silence long=silence new=timeout", HEAL),
+    ("partition: {target: server, with: probe}", "live=silence long=silence new=timeout", HEAL),
+    ("partition: {target: probe, direction: from}", "live=silence long=silence new=timeout", HEAL),
+    ("partition: {target: server, direction: to}", "live=silence long=silence new=timeout", HEAL),
+    ("partition: {target: server, state: new}", "live=answered long=answered new=timeout", HEAL),
+    ("partition: {target: server, state: established}", "live=silence long=silence new=connected", HEAL),
+    ("loss: {target: server, rate: 100%}", "live=silence long=silence new=timeout", HEAL),
+    ("mtu: {target: server, size: 600B}", "live=answered long=silence new=connected", HEAL),
+    ("flap: {target: server, down: 600ms, up: 100ms}", "live=silence long=silence new=timeout", NOTHING),
+    ("refuse: server", "live=answered long=answered new=refused", HEAL),
+    ("ignore: {target: server, with: probe}", "live=answered long=answered new=timeout", HEAL),
+]
+"""A fault, what the neutral client then sees, and what makes all well again."""
+
+FOR_GOOD = [
+    ("power_off: server", "live=silence long=silence new=timeout"),
+    ("vanish: server", "new=timeout"),
+]
+"""Those after whose cure the server must be started: what is seen is enough."""
+
+NO_OPS = [
+    "partition: {target: server, with: idlers}",
+    "partition: {target: server, with: idlers, state: new}",
+    "loss: {target: server, every: 100000}",
+    "mtu: {target: server, size: 9000B}",
+    "refuse: {target: server, with: idlers}",
+    "ignore: {target: server, with: idlers}",
+]
+"""Faults that nothing meets: the wrong peer, or nothing large enough."""
+
+
+@pytest.fixture(scope="module")
+def netns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, Bench]]:
+    bench = Bench(NetnsTestbed(), tmp_path_factory.mktemp("runs"))
+    with asyncio.Runner() as runner:
+        yield runner, bench
+        runner.run(bench.shut())
+
+
+def perform(netns: tuple[asyncio.Runner, Bench], folder: Path, text: str) -> Run:
+    path = folder / "probe.scenario.yaml"
+    path.write_text(text)
+    (plan,) = plans(path, 1)
+    runner, bench = netns
+    return runner.run(bench.perform(plan))
+
+
+def scenario(fault: str, seen: str, cure: str, back: str = BACK) -> str:
+    return TEMPLATE.format(
+        python=sys.executable, probe=PROBE, fault=fault, seen=seen, cure=cure, back=back, well=ALL_WELL
+    )
+
+
+def told(run: Run) -> str:
+    """Why it is no pass, and what the probe saw."""
+    seen = [r.fields["text"] for r in run.events("line").on("probe")]
+    return "\n".join([f"{f.check}: {f.seen}" for f in run.verdict.findings if f.status is not Status.PASS] + seen)
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize(("fault", "seen", "cure"), SEEN)
+def test_a_neutral_client_sees_what_the_fault_says_and_its_end(
+    netns: tuple[asyncio.Runner, Bench], tmp_path: Path, fault: str, seen: str, cure: str
+) -> None:
+    """By socket errors and silence alone; then all is well again."""
+    run = perform(netns, tmp_path, scenario(fault, seen, cure))
+    assert run.verdict.status is Status.PASS, told(run)
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize(("fault", "seen"), FOR_GOOD)
+def test_a_neutral_client_sees_a_host_go(
+    netns: tuple[asyncio.Runner, Bench], tmp_path: Path, fault: str, seen: str
+) -> None:
+    """Silence from the first moment, or a goodbye and then a void."""
+    text = scenario(fault, seen, "note: it is gone", back=seen)
+    stays_away = "\n".join(line for line in text.splitlines() if "on_loss" not in line)
+    run = perform(netns, tmp_path, stays_away)
+    assert run.verdict.status is Status.PASS, told(run)
+    lines = [str(r.fields["text"]) for r in run.events("line").on("probe")]
+    said_goodbye = [line for line in lines if "=FIN" in line or "=RST" in line or "refused" in line]
+    assert bool(said_goodbye) == fault.startswith("vanish")
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("fault", NO_OPS)
+def test_a_fault_that_nothing_meets_is_inconclusive(
+    netns: tuple[asyncio.Runner, Bench], tmp_path: Path, fault: str
+) -> None:
+    """Rules without a packet prove nothing, though they were put in and taken out (T5)."""
+    text = scenario(fault + "\n    for: 300ms", ALL_WELL, "note: nothing has happened", back=ALL_WELL)
+    text = text.replace("{after: fault}", "{at: 600ms}")
+    run = perform(netns, tmp_path, text)
+    assert run.verdict.status is Status.INCONCLUSIVE, told(run)
+    assert run.history.steps["fault"].injected is not None
+    assert run.history.steps["fault"].healed is not None
+    assert [f.status for f in run.verdict.findings if f.check == "witness"] == [Status.INCONCLUSIVE]
+
+
+@pytest.mark.netns
+def test_exactly_each_nth_packet_is_lost(netns: tuple[asyncio.Runner, Bench], tmp_path: Path) -> None:
+    """The counters of the healed rule: lost = seen // n, over some hundred packets."""
+    (plan,) = plans(SCENARIOS / "loss.scenario.yaml", 1)
+    runner, bench = netns
+    run = runner.run(bench.perform(plan))
+    (healed,) = run.events("healed")
+    assert healed.fields["seen"] > 60
+    assert healed.fields["packets"] == healed.fields["seen"] // 10
+
+
+@pytest.mark.parametrize("verb", FAULTS)
+def test_every_fault_has_a_scenario_and_a_place_in_the_docs(verb: str) -> None:
+    """Both bear its name."""
+    (plan,) = plans(SCENARIOS / f"{verb}.scenario.yaml", 1)
+    assert verb in [s.verb for s in plan.timeline]
+    assert f"### {verb}\n" in (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_faults_is_made_from_them() -> None:
+    """`python tools/faults_page.py` has been run since a fault was changed."""
+    tool = runpy.run_path(str(ROOT / "tools" / "faults_page.py"))
+    assert tool["page"]() == (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+
+
+def test_every_fault_is_proven_here() -> None:
+    """By the neutral client; `start`, `resume` are cures there, and `reset` needs clients of ours."""
+    text = " ".join([*(f"{fault} {cure}" for fault, _, cure in SEEN), *(fault for fault, _ in FOR_GOOD)])
+    proven = {word.rstrip(":") for word in text.split() if word.endswith(":")}
+    assert set(FAULTS) - proven == {"reset"}
+
+
+@pytest.mark.parametrize("verb", [verb for verb, fault in FAULTS.items() if fault.needs])
+def test_a_testbed_that_cannot_do_it_says_so_before_it_begins(verb: str, tmp_path: Path) -> None:
+    """Exit 10, with the remedy; no host was made (M1)."""
+    (plan,) = plans(SCENARIOS / f"{verb}.scenario.yaml", 1)
+    clock = FakeClock()
+    testbed = FakeTestbed(clock)
+    testbed.unable = dict.fromkeys(("filter", "links", "sockets"), "run it with `--testbed netns`")
+    with pytest.raises(EnvironmentLacks, match="--testbed netns") as lacks:
+        run_on(clock, run_plan(plan, testbed, tmp_path, clock=clock))
+    assert (lacks.value.slug, lacks.value.exit_code) == ("no-ability", 10)
+    assert "open" not in testbed.calls

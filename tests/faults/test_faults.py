@@ -1,0 +1,211 @@
+"""What each fault asks for, and what proves it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from midsession.agent.protocol import Destroy, Filter, Freeze, Kill, Link, Stop, Thaw
+from midsession.core.plan import GroupPlan, Plan
+from midsession.core.record import Event, Record
+from midsession.faults import FAULTS, build
+from midsession.faults.base import Fault, Move, Rest, StartProgram, Unfit
+from midsession.runner import FAULT_EVENTS
+
+
+class Stage:
+    """A `Scene`: the server on 10.0.0.2, the talkers on 10.0.1.2 and 10.0.1.3, the first of them connected."""
+
+    def __init__(self, address: str = "10.0.0.2") -> None:
+        self.address = address
+
+    def addresses(self, name: str) -> list[str]:
+        """Of a service or group."""
+        return {"server": ["10.0.0.2"], "talkers": ["10.0.1.2", "10.0.1.3"]}[name]
+
+    def connection(self, client: str) -> tuple[str, str] | None:
+        """Of the one that is connected."""
+        return ("10.0.1.2:40000", "10.0.0.2:4000") if client == "talkers-1" else None
+
+
+def target_of(verb: str) -> str:
+    """What the fault can target."""
+    return "server" if "service" in FAULTS[verb].targets else "talkers"
+
+
+def example(verb: str) -> Fault:
+    """Any fault of that verb: the first of the table."""
+    args = next(args for v, args, _ in INJECTIONS if v == verb)
+    return build(verb, {"target": target_of(verb), **args})
+
+
+EXITED: dict[str, Any] = {"code": None, "signal": "KILL", "by": "crash"}
+
+
+def record(event: str, host: str = "server", **fields: Any) -> Record:
+    return Record(event, 1, 1, None, None, fields, host, "agent", 1)
+
+
+OWN, TALKERS = "10.0.0.2", ["10.0.1.2", "10.0.1.3"]
+DOWN, UP = (Link(id=0, own=OWN, up=up, fault="crash") for up in (False, True))
+
+
+def rule(**fields: Any) -> Filter:
+    """A filter of the step."""
+    return Filter(id=0, fault="crash", own=OWN, **fields)
+
+
+INJECTIONS: list[tuple[str, dict[str, Any], list[Move]]] = [
+    ("kill", {}, [Kill(id=0, signal="KILL", fault="crash")]),
+    ("kill", {"signal": "TERM"}, [Kill(id=0, signal="TERM", fault="crash")]),
+    ("stop", {}, [Stop(id=0, grace_s=5.0, fault="crash")]),
+    ("stop", {"grace_s": 0.5}, [Stop(id=0, grace_s=0.5, fault="crash")]),
+    ("start", {}, [StartProgram(fault="crash")]),
+    ("restart", {}, [Stop(id=0, grace_s=5.0, fault="crash"), Rest(0.0), StartProgram()]),
+    ("restart", {"after_s": 2.0}, [Stop(id=0, grace_s=5.0, fault="crash"), Rest(2.0), StartProgram()]),
+    ("restart", {"how": "kill"}, [Stop(id=0, grace_s=0.0, fault="crash"), Rest(0.0), StartProgram()]),
+    ("pause", {}, [Freeze(id=0, fault="crash")]),
+    ("resume", {}, [Thaw(id=0, fault="crash")]),
+    ("power_off", {}, [rule(), Kill(id=0, fault="crash")]),
+    ("vanish", {}, [Stop(id=0, grace_s=0.0, fault="crash"), DOWN]),
+    ("partition", {}, [rule()]),
+    ("partition", {"direction": "to", "state": "new"}, [rule(direction="to", which="opening")]),
+    ("partition", {"state": "established", "with_": "talkers"}, [rule(which="live", peers=TALKERS)]),
+    ("loss", {"every": 10}, [rule(direction="to", every=10)]),
+    ("loss", {"rate_share": 0.05}, [rule(direction="to", share=0.05)]),
+    ("mtu", {"size_bytes": 600}, [rule(direction="to", over_bytes=600)]),
+    ("flap", {"down_s": 0.1, "up_s": 0.2}, [DOWN, Rest(0.1), UP]),
+    (
+        "flap",
+        {"down_s": 0.1, "up_s": 0.2, "times": 2},
+        [DOWN, Rest(0.1), Link(id=0, own=OWN, up=True), Rest(0.2), DOWN, Rest(0.1), UP],
+    ),
+    ("refuse", {}, [rule(direction="to", which="request", act="reset")]),
+    ("refuse", {"with_": "talkers"}, [rule(direction="to", which="request", act="reset", peers=TALKERS)]),
+    ("ignore", {}, [rule(direction="to", which="request")]),
+    ("reset", {}, [Destroy(id=0, own=OWN, fault="crash")]),
+    ("reset", {"end": "server"}, [Destroy(id=0, own=OWN, peers=TALKERS, fault="crash")]),
+    (
+        "reset",
+        {"client": 1},
+        [Destroy(id=0, own=OWN, peers=["10.0.0.2"], own_port=40000, peer_port=4000, fault="crash")],
+    ),
+    (
+        "reset",
+        {"client": 1, "end": "server"},
+        [Destroy(id=0, own=OWN, peers=["10.0.1.2"], own_port=4000, peer_port=40000, fault="crash")],
+    ),
+]
+
+WITNESSES: list[tuple[str, dict[str, Any], Record]] = [
+    ("kill", {}, record("exited", **EXITED)),
+    ("kill", {"signal": "TERM"}, record("exited", code=0, signal=None)),
+    ("stop", {}, record("exited", code=0, signal=None)),
+    ("start", {}, record("listening", port=4000)),
+    ("restart", {}, record("listening", port=4000)),
+    ("pause", {}, record("frozen", pids=1)),
+    ("resume", {}, record("thawed", pids=1)),
+    ("power_off", {}, record("exited", **EXITED)),
+    ("vanish", {}, record("witnessed", by="link")),
+    ("partition", {}, record("witnessed", by="counter")),
+    ("loss", {"every": 10}, record("witnessed", by="counter")),
+    ("mtu", {"size_bytes": 600}, record("witnessed", by="counter")),
+    ("flap", {"down_s": 0.1, "up_s": 0.2}, record("witnessed", by="link")),
+    ("refuse", {}, record("witnessed", by="counter")),
+    ("ignore", {}, record("witnessed", by="counter")),
+    ("reset", {}, record("witnessed", by="sockets")),
+]
+
+
+@pytest.mark.parametrize(("verb", "args", "moves"), INJECTIONS)
+def test_what_a_fault_does(verb: str, args: dict[str, Any], moves: list[Move]) -> None:
+    """Request by request, in order."""
+    assert list(build(verb, {"target": target_of(verb), **args}).inject("crash", Stage())) == moves
+
+
+@pytest.mark.parametrize("verb", FAULTS)
+def test_every_fault_is_tested_here(verb: str) -> None:
+    """A new fault needs its rows in both tables above."""
+    assert verb in {v for v, _, _ in INJECTIONS}
+    assert verb in {v for v, _, _ in WITNESSES}
+
+
+@pytest.mark.parametrize(("verb", "args", "witness"), WITNESSES)
+def test_only_its_own_witness_proves_a_fault(verb: str, args: dict[str, Any], witness: Record) -> None:
+    """No other event does. (Whose record it is, and of which step, the runner looks at.)"""
+    fault = build(verb, {"target": target_of(verb), **args})
+    assert fault.is_witness(witness)
+    assert witness.event in fault.watches | FAULT_EVENTS
+    others = [e for e in Event if e != witness.event]
+    assert len(others) > 20
+    assert not any(fault.is_witness(record(e, **EXITED)) for e in others)
+
+
+def test_an_exit_by_another_cause_proves_no_sigkill() -> None:
+    """A program that ended by itself just before was not killed by us."""
+    assert not build("kill", {"target": "server"}).is_witness(record("exited", code=0, signal=None))
+
+
+@pytest.mark.parametrize("verb", FAULTS)
+def test_the_first_request_bears_the_step(verb: str) -> None:
+    """So that there is an `injected` record, whose instant is the fault's."""
+    first, *_ = example(verb).inject("crash", Stage())
+    assert getattr(first, "fault", "") == "crash"
+
+
+@pytest.mark.parametrize("verb", FAULTS)
+def test_what_can_be_healed_has_a_cure_and_nothing_else_has(verb: str) -> None:
+    """The cure bears the step too."""
+    fault = example(verb)
+    assert [r.fault for r in fault.heal("crash", Stage())] == (["crash"] if fault.healable else [])  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("verb", FAULTS)
+def test_a_fault_says_exactly_what_it_does(verb: str) -> None:
+    """Its docstring is its entry in the docs; it is frozen, filed under its verb, and names its target."""
+    kind = FAULTS[verb]
+    fault = example(verb)
+    assert kind.__module__ == f"midsession.faults.{verb}"
+    assert "took effect when" in " ".join((kind.__doc__ or "").split())
+    assert fault.describe().startswith(f"{verb} {fault.target}")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        fault.target = "other"  # type: ignore[misc]
+
+
+def test_a_client_that_is_not_connected_cannot_be_reset() -> None:
+    """The step fails, with the client's name."""
+    with pytest.raises(Unfit, match="talkers-2 has no open connection"):
+        build("reset", {"target": "talkers", "client": 2}).inject("crash", Stage())
+
+
+@pytest.mark.parametrize(
+    ("verb", "args"),
+    [
+        ("partition", {"with_": "server"}),
+        ("refuse", {"with_": "server"}),
+        ("ignore", {"with_": "server"}),
+        ("loss", {}),
+        ("loss", {"every": 2, "rate_share": 0.1}),
+        ("loss", {"every": 0}),
+        ("loss", {"rate_share": 0.0}),
+        ("mtu", {"size_bytes": 40}),
+        ("flap", {"down_s": 1.0, "up_s": 1.0, "times": 0}),
+        ("reset", {"client": 0}),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_the_run(verb: str, args: dict[str, Any]) -> None:
+    """ValueError, which the language shows with its place."""
+    with pytest.raises(ValueError, match=r"'\w+'|numbered"):
+        build(verb, {"target": "server", **args})
+
+
+@pytest.mark.parametrize(("end", "place"), [("client", "talkers"), ("server", "server")])
+def test_a_reset_happens_on_the_host_of_its_end(end: str, place: str) -> None:
+    """The clients' fleets, or the server that they connect to."""
+    group = GroupPlan("talkers", "server", 4000, [], [])
+    plan = Plan("p", "p.yaml", 1, 1.0, [], [group], [], [])
+    assert build("reset", {"target": "talkers", "end": end}).place(plan) == place
+    one = build("reset", {"target": "talkers", "client": 2, "end": end}).place(plan)
+    assert one == {"client": "talkers-2", "server": "server"}[end]

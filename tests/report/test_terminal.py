@@ -1,0 +1,94 @@
+"""The live account: plain lines where no terminal is, nothing from the wire that acts on one where one is."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from midsession.core.history import History
+from midsession.report import terminal
+from midsession.report.model import view
+from tests.report.crowd import INFO, crowd, verdict_on
+
+ALL_BYTES = "".join(map(chr, range(256))) + "\u202e\u2066\u200b\x1b]0;title\x07[bold red]"
+
+
+class Terminal(io.StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def told(history: History, file: io.StringIO, said: str = "") -> str:
+    out = terminal.console(file)
+    with terminal.Account(out, history.plan, "compose") as account:
+        account.open()
+        for record in history:
+            account.hear(record)
+    shown = view(history, verdict_on(history, said), INFO, "midsession run x --seed 7")
+    terminal.tell_findings(out, shown)
+    terminal.tell_verdict(out, shown, "runs/x")
+    terminal.tell_summary(out, [("pass", "a", "runs/a"), ("lacks", said, "")], 7, 3)
+    return file.getvalue()
+
+
+def test_a_log_is_plain_lines() -> None:
+    """No escape sequence, no carriage return, where the output is no terminal."""
+    text = told(crowd(5), io.StringIO())
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert text.count("\n") > 30
+
+
+def test_every_step_is_told_with_its_cause_its_lag_and_its_effect() -> None:
+    """What a person wants to know of a fault, in the order in which it happened."""
+    text = told(crowd(5), io.StringIO())
+    parts = [
+        "seed 7 · testbed compose · 5 clients",
+        "crash        kill server (SIGKILL), because talkers-2 replied",
+        "crash        injected, 600 µs after that record",
+        "0 of 5 connected",
+        "crash        took effect after 1.20 ms: server exited",
+        "return       start server, because 2.00 s after crash",
+        "5 of 5 connected",
+        "ended        done",
+    ]
+    places = [text.index(part) if part.startswith(("seed", "0 of")) else text.rindex(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_findings_and_verdict_come_last_with_seed_and_replay() -> None:
+    """The kept first, the broken next to the verdict, with place, offenders and the records around."""
+    text = told(crowd(5), io.StringIO())
+    order = ["✓ every talkers meets lost", "? never", "✗ every talkers meets connected", "x.scenario.yaml:45:5"]
+    order += ["not kept by talkers-3 and talkers-4", ">   1.502 s  talkers-2 #1  lost", "FAIL  ", "seed 7\n"]
+    order += ["report runs/x/report.html", "again  midsession run x --seed 7", "3 runs: 1 pass, 1 lacks, 1 not run"]
+    places = [text.rindex(part) if part == "seed 7\n" else text.index(part) for part in order]
+    assert places[:-4] == sorted(places[:-4])
+    assert places[-3:] == sorted(places[-3:])
+
+
+@pytest.mark.parametrize("file", [io.StringIO, Terminal], ids=["log", "terminal"])
+def test_no_byte_from_the_wire_acts_on_the_display(file: type[io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All 256 bytes, OSC, bidi overrides, markup: no control in the output that a harmless text has not."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    harmless = controls(told(crowd(3, said="Hi"), file(), "Hi"))
+    hostile = told(crowd(3, said=ALL_BYTES), file(), ALL_BYTES)
+    assert controls(hostile) <= harmless
+    assert "[bold red]" in hostile
+    assert "\\x1b]0;title\\x07" in hostile
+
+
+def controls(text: str) -> set[str]:
+    return {c for c in text if not c.isprintable() and c not in "\n\xa0"} | ({"]"} if "\x1b]" in text else set())
+
+
+def test_a_terminal_has_colours_and_no_colour_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colours on a terminal, unless NO_COLOR is set."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[32m" in told(crowd(2), Terminal())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[32m" not in told(crowd(2), Terminal())

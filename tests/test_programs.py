@@ -1,0 +1,63 @@
+"""How services and fleets are started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from midsession.core.job import READY_LINE, Job, decode_job
+from midsession.core.plan import ClientPlan, CommandService, ComposeService, GroupPlan, ImageService, ReferenceService
+from midsession.programs import programs_directory, start_fleet, start_service
+
+
+@dataclass
+class Image:
+    """A host whose image has a Python of its own."""
+
+    python: tuple[str, ...] = ("python3", "-B")
+    programs: str | None = "/app"
+
+
+def test_the_programs_are_where_they_are_looked_for() -> None:
+    """Both, as packages that `python -m` can run from there."""
+    for program in ("server", "client"):
+        assert (programs_directory() / program / "__main__.py").is_file()
+
+
+def test_the_reference_server_is_run_by_the_hosts_own_python() -> None:
+    """With its behaviour, and with less time to end in than it is given before it is killed."""
+    service = ReferenceService(name="server", port=4321, behaviour="echo", grace_s=5.0)
+    start = start_service(service, Image(), fault="return")
+    assert start.argv[:4] == ["python3", "-B", "-m", "server"]
+    assert start.argv[4:] == ["--port", "4321", "--behaviour", "echo", "--grace", "4"]
+    assert (start.cwd, start.fault) == ("/app", "return")
+
+
+def test_a_command_is_run_as_it_stands() -> None:
+    """Ready by its line where it has one, else when its port listens."""
+    service = CommandService(name="db", port=5432, argv=["postgres", "-D", "$HOME; x"], env={"A": "b"}, cwd="/db")
+    start = start_service(service, Image())
+    assert (start.argv, start.env, start.cwd) == (["postgres", "-D", "$HOME; x"], {"A": "b"}, "/db")
+    assert (start.ready_port, start.ready_line) == (5432, None)
+    service = CommandService(name="db", port=5432, argv=["postgres"], ready_line="ready to accept")
+    start = start_service(service, Image())
+    assert (start.ready_port, start.ready_line) == (None, "ready to accept")
+
+
+def test_a_container_holds_what_it_runs() -> None:
+    """Its host is told only when it counts as up, and which step starts it."""
+    start = start_service(ImageService(name="db", port=1, image="postgres:17", env={"A": "b"}), Image(), fault="return")
+    assert (start.argv, start.ready_port, start.ready_line, start.fault) == ([], 1, None, "return")
+    start = start_service(ImageService(name="db", port=1, image="postgres:17", ready_line="ready"), Image())
+    assert (start.ready_port, start.ready_line) == (None, "ready")
+    start = start_service(ComposeService(name="db", port=2, file="compose.yaml", service="pg"), Image())
+    assert (start.argv, start.ready_port) == ([], 2)
+
+
+def test_a_fleet_finds_its_job_in_a_file_that_the_agent_writes() -> None:
+    """The argv names the file, the file holds the job, and readiness is the line that fleets print."""
+    clients = [ClientPlan(number=3, arrive_s=0.5, key="ab")]
+    job = Job(run="r", groups=[GroupPlan("g", "server", 1, [], clients)], addresses={"server": "10.0.0.2"})
+    start = start_fleet(job, Image())
+    assert start.argv[2:] == ["-m", "client", "--job", *start.files]
+    assert [decode_job(text.encode()) for text in start.files.values()] == [job]
+    assert start.ready_line == READY_LINE

@@ -1,0 +1,515 @@
+"""The runner in a simulated world, on a clock that jumps: no process, no network, no waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from midsession.agent.protocol import Finish, Freeze, Kill, Start, Stop, Subscribe, Tell, Thaw
+from midsession.core.plan import (
+    After,
+    At,
+    ClientPlan,
+    Every,
+    GroupPlan,
+    OnEvent,
+    Plan,
+    ReferenceService,
+    Service,
+    Step,
+    Trigger,
+)
+from midsession.core.record import LogState, Record, read_log
+from midsession.errors import EnvironmentLacks, HarnessError
+from midsession.runner import Listener, RunResult, run_plan
+from tests.fakes import FakeClock, FakeTestbed, finished, run_on
+
+CRASH = OnEvent(event="replied", of="talkers", count=20)
+
+
+def step(id: str, when: Trigger, verb: str, target: str = "server", for_s: float | None = None, **args: Any) -> Step:
+    return Step(id=id, when=when, verb=verb, args={"target": target, **args}, for_s=for_s)
+
+
+def goodbye(when: Trigger) -> Step:
+    return step("bye", when, "signal", "goodbye")
+
+
+def plan_of(*timeline: Step, clients: int = 4, timeout_s: float = 60.0, **service: Any) -> Plan:
+    numbers = [ClientPlan(number=n + 1, arrive_s=0.0, key="00") for n in range(clients)]
+    groups = [GroupPlan(name="talkers", host="server", port=4000, script=[], clients=numbers)] if clients else []
+    services: list[Service] = [ReferenceService(name="server", port=4000, **service)]
+    return Plan("The crash", "p.yaml", 1, timeout_s, services, groups, list(timeline), [])
+
+
+KILL_AND_RETURN = plan_of(
+    step("crash", CRASH, "kill"),
+    step("return", After(step="crash", wait_s=2.0), "start"),
+    goodbye(Every(group="talkers", event="replied", since="return")),
+)
+
+
+class Heard(Listener):
+    """Keeps what it is told; `when` is called with each record."""
+
+    def __init__(self, when: Callable[[Record], None] = lambda _: None) -> None:
+        self.records: list[Record] = []
+        self.phases: list[str] = []
+        self.problems: list[str] = []
+        self.results: list[RunResult] = []
+        self._when = when
+
+    def on_phase(self, phase: str) -> None:
+        self.phases.append(phase)
+
+    def on_record(self, record: Record) -> None:
+        self.records.append(record)
+        self._when(record)
+
+    def on_problem(self, text: str) -> None:
+        self.problems.append(text)
+
+    def on_end(self, result: RunResult) -> None:
+        self.results.append(result)
+
+
+class Stage:
+    """A plan run in a simulated world, and what is left of it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        runs: Path,
+        prepare: Callable[[FakeTestbed], None] = lambda _: None,
+        when: Callable[[Record], None] = lambda _: None,
+        fleets: int = 1,
+    ) -> None:
+        self.clock = FakeClock()
+        self.began_ns = self.clock()
+        self.testbed = FakeTestbed(self.clock, fleets, prepare)
+        self.listener = Heard(when)
+        self.plan, self.runs = plan, runs
+
+    def run(self) -> RunResult:
+        return run_on(self.clock, run_plan(self.plan, self.testbed, self.runs, self.listener, clock=self.clock))
+
+    @property
+    def lasted_s(self) -> float:
+        return (self.clock() - self.began_ns) / 1e9
+
+
+def own_records(result: RunResult) -> list[Record]:
+    """The conductor's own log, which must be whole."""
+    log = read_log((result.directory / "events" / "conductor.conductor.1.jsonl").read_bytes())
+    assert log.state == LogState.COMPLETE
+    return log.records
+
+
+def facts(result: RunResult) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.json.decode((result.directory / "run.json").read_bytes())
+    return found
+
+
+# --- the whole story -----------------------------------------------------------------------------------------------
+
+
+def test_a_kill_is_told_from_its_cause_to_its_witness(tmp_path: Path) -> None:
+    """The conductor's log says which record fired the step, when, and which record proves that it took effect."""
+    stage = Stage(KILL_AND_RETURN, tmp_path)
+    result = stage.run()
+    assert (result.why_ended, result.unfired, result.problems) == ("done", [], [])
+    told = [(r.event, r.fields.get("step")) for r in own_records(result)]
+    assert told == [
+        ("begun", None),
+        ("triggered", "crash"),
+        ("effective", "crash"),
+        ("triggered", "return"),
+        ("effective", "return"),
+        ("triggered", "bye"),
+        ("ended", None),
+    ]
+    crash, seen = own_records(result)[1:3]
+    replies = [r for r in stage.listener.records if r.event == "replied"]
+    assert crash.fields["by"]["seq"] == replies[19].seq
+    assert crash.fields["lag_ns"] == crash.t_ns - replies[19].t_ns
+    assert seen.fields["witness"]["event"] == "exited"
+    kills = [r for r in stage.testbed.services["server"].log if isinstance(r, Kill)]
+    assert [k.fault for k in kills] == ["crash"]
+
+
+def test_the_intent_is_on_disk_before_the_kill_is_asked_for(tmp_path: Path) -> None:
+    """At the moment of the request the `triggered` record can be read from the file."""
+    seen: list[bool] = []
+
+    def prepare(testbed: FakeTestbed) -> None:
+        host = testbed.host("server")
+        ask = host.ask
+
+        def looking(request: Any) -> Any:
+            if isinstance(request, Kill):
+                (directory,) = tmp_path.iterdir()
+                log = read_log((directory / "events" / "conductor.conductor.1.jsonl").read_bytes())
+                seen.append(log.records[-1].fields.get("step") == "crash")
+            return ask(request)
+
+        host.ask = looking  # type: ignore[method-assign]
+
+    Stage(KILL_AND_RETURN, tmp_path, prepare).run()
+    assert seen == [True]
+
+
+def test_a_fault_is_asked_for_within_the_push_that_fired_it(tmp_path: Path) -> None:
+    """No round of the event loop passes between the record and the request: not one record more was seen."""
+    stage = Stage(KILL_AND_RETURN, tmp_path)
+    at_kill: list[int] = []
+
+    def prepare(testbed: FakeTestbed) -> None:
+        host = testbed.host("server")
+        ask = host.ask
+
+        def looking(request: Any) -> Any:
+            if isinstance(request, Kill):
+                at_kill.append(sum(r.event == "replied" for r in stage.listener.records))
+            return ask(request)
+
+        host.ask = looking  # type: ignore[method-assign]
+
+    stage.testbed._prepare = prepare
+    stage.run()
+    assert at_kill == [19]  # the listener hears of the 20th after the request
+
+
+def test_the_run_directory_is_whole(tmp_path: Path) -> None:
+    """plan.json is the plan's own bytes; run.json tells the hosts, who played whom, and how it ended."""
+    result = Stage(KILL_AND_RETURN, tmp_path, fleets=3).run()
+    assert (result.directory / "plan.json").read_bytes() == KILL_AND_RETURN.to_json()
+    assert result.directory.name.endswith(f"-the-crash-{result.run}")
+    told = facts(result)
+    assert told["placement"] == {
+        "client-1": ["talkers-1", "talkers-4"],
+        "client-2": ["talkers-2"],
+        "client-3": ["talkers-3"],
+    }
+    assert set(told["hosts"]) == {"server", "client-1", "client-2", "client-3"}
+    assert (told["why_ended"], told["problems"], told["plan"]) == ("done", [], KILL_AND_RETURN.hash)
+    assert (result.directory / "logs").is_dir()
+
+
+def test_two_runs_never_share_a_directory(tmp_path: Path) -> None:
+    """Though they begin in the same second."""
+    results = [Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path).run() for _ in range(3)]
+    assert len({r.directory for r in results}) == 3
+
+
+def test_hosts_are_told_in_order_and_finished_last(tmp_path: Path) -> None:
+    """Subscribed first, then started, then told when to go; stopped, then finished; no fleet without clients starts."""
+    stage = Stage(plan_of(goodbye(At(at_s=1.0)), clients=1), tmp_path, fleets=2)
+    stage.run()
+    first, second = stage.testbed.fleets
+    assert [type(r) for r in first.log] == [Subscribe, Start, Tell, Tell, Stop, Finish]
+    assert [type(r) for r in second.log] == [Finish]
+    assert [type(r) for r in stage.testbed.services["server"].log] == [Subscribe, Start, Stop, Finish]
+    assert finished(first)
+    assert stage.testbed.calls == ["open", "collect", "close"]
+    assert stage.listener.phases == ["open", "programs", "run", "end", "collect"]
+    assert len(stage.listener.results) == 1
+
+
+def test_only_what_is_needed_is_subscribed(tmp_path: Path) -> None:
+    """A fleet ships no record that no trigger, barrier, witness or end needs."""
+    stage = Stage(plan_of(goodbye(Every(group="talkers", event="connected"))), tmp_path)
+    stage.run()
+    (subscribed,) = [r for r in stage.testbed.fleets[0].log if isinstance(r, Subscribe)]
+    assert subscribed.events == ["connected", "done", "exited", "listening", "started"]
+
+
+def test_a_service_that_does_not_start_by_itself_is_left_alone(tmp_path: Path) -> None:
+    """`autostart: false`: absent until the timeline starts it."""
+    plan = plan_of(step("return", At(at_s=1.0), "start"), goodbye(At(at_s=3.0)), autostart=False)
+    stage = Stage(plan, tmp_path)
+    assert stage.run().why_ended == "done"
+    starts = [r for r in stage.testbed.services["server"].log if isinstance(r, Start)]
+    assert [s.fault for s in starts] == ["return"]
+
+
+# --- faults --------------------------------------------------------------------------------------------------------
+
+
+def test_a_restart_goes_down_rests_and_comes_back(tmp_path: Path) -> None:
+    """Stop, the rest, start: in that order, the rest in between; its witness is the new program's `listening`."""
+    plan = plan_of(step("again", At(at_s=1.0), "restart", after_s=3.0), goodbye(After(step="again", wait_s=1.0)))
+    stage = Stage(plan, tmp_path)
+    result = stage.run()
+    (effective,) = [r for r in own_records(result) if r.event == "effective"]
+    assert effective.fields["witness"]["event"] == "listening"
+    down, up = [r.t_ns for r in stage.listener.records if r.host == "server" and r.event in {"exited", "listening"}][
+        1:3
+    ]
+    assert 3.0 <= (up - down) / 1e9 < 3.5
+
+
+def test_a_pause_with_for_is_healed_in_time_and_once(tmp_path: Path) -> None:
+    """`for: 2s` thaws two seconds later; the end of the run finds nothing left to heal."""
+    plan = plan_of(step("hang", At(at_s=1.0), "pause", for_s=2.0), goodbye(At(at_s=5.0)))
+    stage = Stage(plan, tmp_path)
+    stage.run()
+    asked = [r for r in stage.testbed.services["server"].log if isinstance(r, Freeze | Thaw)]
+    assert [(type(r), r.fault) for r in asked] == [(Freeze, "hang"), (Thaw, "hang")]
+    at = {r.event: r.t_ns for r in stage.listener.records}
+    assert (at["thawed"] - at["frozen"]) / 1e9 == pytest.approx(2.0, abs=0.01)
+
+
+def test_whatever_is_still_broken_at_the_end_is_healed(tmp_path: Path) -> None:
+    """A pause without `for` is thawed when the run is over, before anything is stopped."""
+    stage = Stage(plan_of(step("hang", At(at_s=1.0), "pause"), goodbye(At(at_s=2.0))), tmp_path)
+    stage.run()
+    assert [type(r) for r in stage.testbed.services["server"].log][-3:] == [Thaw, Stop, Finish]
+
+
+def two_groups(*timeline: Step) -> Plan:
+    """Two clients each of `talkers` and of `others`."""
+    plan = plan_of(*timeline, clients=2)
+    others = msgspec.structs.replace(plan.groups[0], name="others")
+    return msgspec.structs.replace(plan, groups=[plan.groups[0], others])
+
+
+def test_a_group_is_killed_on_all_its_hosts_and_the_run_goes_on(tmp_path: Path) -> None:
+    """Only the group's own hosts; a witness from each; nobody waits for its clients; no part of the harness failed."""
+    kill = step("end-them", At(at_s=1.0), "kill", target="talkers")
+    stage = Stage(two_groups(kill, goodbye(After(step="end-them", wait_s=1.0))), tmp_path, fleets=3)
+    result = stage.run()
+    assert (result.why_ended, result.problems, result.unfired) == ("done", [], [])
+    killed = {h.name for h in stage.testbed.fleets if any(isinstance(r, Kill) for r in h.log)}
+    assert killed == {"client-1", "client-2"}  # groups get their hosts in the order of the plan
+    (effective,) = [r for r in own_records(result) if r.event == "effective"]
+    assert {w["host"] for w in effective.fields["witnesses"]} == killed
+    gone = [name for r in own_records(result) if r.event == "note" for name in r.fields.get("gone", ())]
+    assert sorted(gone) == ["talkers-1", "talkers-2"]
+
+
+def test_one_host_without_its_witness_leaves_a_fault_without_effect(tmp_path: Path) -> None:
+    """All of a group's hosts, or the fault did not happen."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.fleets[1].idle.add(Freeze)
+
+    plan = plan_of(step("hang", At(at_s=1.0), "pause", target="talkers"), timeout_s=5.0)
+    result = Stage(plan, tmp_path, prepare, fleets=2).run()
+    assert not [r for r in own_records(result) if r.event == "effective"]
+
+
+def test_a_group_that_shares_its_hosts_cannot_be_a_target(tmp_path: Path) -> None:
+    """The other group's clients would be hit; the message says how many hosts it takes."""
+    stage = Stage(two_groups(step("end-them", At(at_s=1.0), "kill", target="talkers")), tmp_path, fleets=1)
+    with pytest.raises(EnvironmentLacks, match="plays others too; give the testbed 2 client hosts") as lacks:
+        stage.run()
+    assert lacks.value.slug == "shared-fleet"
+    assert not [r for r in stage.testbed.fleets[0].log if isinstance(r, Start)]
+
+
+def test_a_fault_that_cannot_be_injected_is_told_and_is_no_failure_of_the_harness(tmp_path: Path) -> None:
+    """Killing what does not run: a note names the step; what waits for it never fires; the run goes on to its end."""
+    plan = plan_of(
+        step("crash", At(at_s=1.0), "kill"),
+        step("twice", At(at_s=2.0), "kill"),
+        step("return", After(step="twice"), "start"),
+        goodbye(At(at_s=3.0)),
+    )
+    result = Stage(plan, tmp_path).run()
+    assert (result.why_ended, result.problems) == ("done", [])
+    (missing,) = result.unfired
+    assert missing["step"] == "return"
+    assert "no program runs" in missing["missing"]
+    (note,) = [r for r in own_records(result) if r.event == "note"]
+    assert note.fields["failed"] == "twice"
+
+
+# --- what goes wrong -----------------------------------------------------------------------------------------------
+
+
+def test_a_service_that_never_listens_is_named(tmp_path: Path) -> None:
+    """The wait is bounded, names its condition, and nothing is left running."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.host("server").start_s = 100.0
+
+    stage = Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path, prepare)
+    result = stage.run()
+    assert result.why_ended == "error"
+    assert result.problems == ["server listening: not within 10 s  [wait-ran-out]"]
+    assert stage.testbed.calls == ["open", "collect", "close"]
+    assert not stage.testbed.services["server"].running
+    assert facts(result)["problems"] == result.problems
+
+
+def test_a_service_that_dies_before_it_listens_is_not_waited_for(tmp_path: Path) -> None:
+    """It says how the program ended."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        server = testbed.host("server")
+        server.start_s = 100.0
+        asyncio.get_running_loop().call_later(1.0, lambda: server.exits(code=1))
+
+    stage = Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path, prepare)
+    assert stage.run().problems == ["server listening: its program exited with code 1  [not-listening]"]
+    assert stage.lasted_s < 2
+
+
+@pytest.mark.parametrize(
+    ("dies", "words"),
+    [
+        ({"signal": "KILL"}, "the client program of client-1 was killed by SIGKILL"),
+        ({"code": 3}, "the client program of client-1 exited with code 3"),
+        ({"code": 0}, "the client program of client-1 ended, and 4 of its 4 clients were not done"),
+    ],
+)
+def test_a_fleet_that_dies_is_an_error(tmp_path: Path, dies: dict[str, Any], words: str) -> None:
+    """However it went: its clients' stories have no end."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        asyncio.get_running_loop().call_later(2.0, lambda: testbed.host("client-1").exits(**dies))
+
+    stage = Stage(plan_of(goodbye(At(at_s=30.0))), tmp_path, prepare)
+    result = stage.run()
+    assert (result.why_ended, result.problems) == ("error", [words])
+    assert stage.listener.problems == [words]
+    assert stage.lasted_s < 5
+
+
+def test_a_service_that_dies_by_itself_is_only_a_record(tmp_path: Path) -> None:
+    """It is what the run is there to see."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        asyncio.get_running_loop().call_later(2.0, lambda: testbed.host("server").exits(signal="SEGV"))
+
+    stage = Stage(plan_of(goodbye(At(at_s=5.0))), tmp_path, prepare)
+    assert stage.run().why_ended == "done"
+    assert [r.fields["signal"] for r in stage.listener.records if r.host == "server" and r.event == "exited"] == [
+        "SEGV"
+    ]
+
+
+def test_an_agent_that_is_gone_ends_the_run(tmp_path: Path) -> None:
+    """Nothing can be known of its host any more."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        asyncio.get_running_loop().call_later(2.0, lambda: testbed.inbox.gone("server", "EOF"))
+
+    result = Stage(plan_of(goodbye(At(at_s=30.0))), tmp_path, prepare).run()
+    assert (result.why_ended, result.problems) == ("error", ["the agent of server is gone: EOF"])
+
+
+def test_an_agent_that_never_answers_is_named(tmp_path: Path) -> None:
+    """Every wait is bounded: the kill that nobody confirms, and the finish as well."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.host("server").deaf = {Kill, Finish}
+
+    stage = Stage(KILL_AND_RETURN, tmp_path, prepare)
+    result = stage.run()
+    assert result.problems == [
+        "crash: kill server (SIGKILL): no answer within 10 s  [wait-ran-out]",
+        "finish: not within 10 s",
+    ]
+    assert stage.testbed.calls == ["open", "collect", "close"]
+
+
+def test_a_testbed_that_cannot_serve_the_plan_is_the_callers_to_tell(tmp_path: Path) -> None:
+    """EnvironmentLacks comes out as it is, after what there was has been taken away."""
+    stage = Stage(KILL_AND_RETURN, tmp_path)
+    stage.testbed.lacks = EnvironmentLacks("no engine", "install one")
+    with pytest.raises(EnvironmentLacks, match="no engine"):
+        stage.run()
+    assert stage.testbed.calls == ["open", "close"]
+
+
+def test_a_failure_of_the_cleaning_up_fails_the_run(tmp_path: Path) -> None:
+    """All was well until then."""
+    stage = Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path)
+    stage.testbed.close_error = HarnessError("a network is left")
+    result = stage.run()
+    assert (result.why_ended, result.problems) == ("error", ["close: a network is left  [harness-error]"])
+
+
+def test_a_mistake_of_ours_comes_out_after_everything_was_taken_down(tmp_path: Path) -> None:
+    """An exception in a callback is not swallowed, and not left to hang the run."""
+
+    def breaks(record: Record) -> None:
+        if record.event == "replied":
+            raise ZeroDivisionError("ours")
+
+    stage = Stage(KILL_AND_RETURN, tmp_path, when=breaks)
+    with pytest.raises(ZeroDivisionError):
+        stage.run()
+    assert stage.testbed.calls == ["open", "collect", "close"]
+    assert stage.lasted_s < 5
+
+
+def test_a_run_that_is_not_done_in_time_says_what_was_missing(tmp_path: Path) -> None:
+    """`timeout`, and every step that never fired with what it waited for."""
+    when = OnEvent(event="replied", of="talkers", count=10**6)
+    result = Stage(plan_of(step("crash", when, "kill"), timeout_s=5.0), tmp_path).run()
+    assert result.why_ended == "timeout"
+    (missing,) = result.unfired
+    assert missing["missing"].endswith("of 1000000 replied")
+    ended = own_records(result)[-1]
+    assert ended.fields == {"why": "timeout", "unfired": result.unfired}
+
+
+# --- interrupts ----------------------------------------------------------------------------------------------------
+
+
+def interrupting(seconds: float, times: int = 1, every_s: float = 0.5) -> Callable[[FakeTestbed], None]:
+    def prepare(testbed: FakeTestbed) -> None:
+        for n in range(times):
+            asyncio.get_running_loop().call_later(seconds + n * every_s, signal.raise_signal, signal.SIGINT)
+
+    return prepare
+
+
+def test_an_interrupt_ends_the_run_in_order(tmp_path: Path) -> None:
+    """Logs kept, everything gone, and the result says so."""
+    before = signal.getsignal(signal.SIGINT)
+    stage = Stage(plan_of(goodbye(At(at_s=30.0))), tmp_path, interrupting(5.0))
+    result = stage.run()
+    assert result.why_ended == "interrupted"
+    assert own_records(result)[-1].fields["why"] == "interrupted"
+    assert stage.testbed.calls == ["open", "collect", "close"]
+    assert stage.lasted_s < 12
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_is_heard_while_the_run_is_being_set_up(tmp_path: Path) -> None:
+    """A service that never listens does not keep it waiting."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.host("server").start_s = 100.0
+        interrupting(1.0)(testbed)
+
+    stage = Stage(plan_of(goodbye(At(at_s=30.0))), tmp_path, prepare)
+    assert stage.run().why_ended == "interrupted"
+    assert stage.lasted_s < 4
+
+
+@pytest.mark.parametrize(("times", "limit_s"), [(1, 7.0), (2, 0.5 + 2.0), (3, 0.5 + 2.0)])
+def test_interrupts_are_obeyed_in_time_even_when_nobody_answers(tmp_path: Path, times: int, limit_s: float) -> None:
+    """Seven seconds after one, two after a second, though every agent is deaf and collecting takes for ever."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.collect_takes_s = 1000.0
+        for host in (*testbed.services.values(), *testbed.fleets):
+            host.deaf = {Stop, Finish, Thaw}
+        interrupting(5.0, times)(testbed)
+
+    stage = Stage(plan_of(step("hang", At(at_s=1.0), "pause"), goodbye(At(at_s=30.0))), tmp_path, prepare)
+    result = stage.run()
+    assert result.why_ended == "interrupted"
+    assert stage.lasted_s <= 5.0 + limit_s
+    assert stage.testbed.calls[-1] == "close"
+    assert own_records(result)

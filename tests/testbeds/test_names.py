@@ -1,0 +1,62 @@
+"""The name service of a world, byte by byte."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midsession.testbeds.netns.names import answer
+
+HOSTS = {"server": "10.77.0.2", "db.local": "10.77.0.3"}
+
+
+def query(name: str, kind: int = 1, flags: int = 0x0100, questions: int = 1) -> bytes:
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack("!6H", 7, flags, questions, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", kind, 1)
+
+
+def parts(response: bytes | None) -> tuple[int, int, int, bytes]:
+    """(id, code, answers, last four bytes)"""
+    assert response is not None
+    ident, flags, _, answers, _, _ = struct.unpack_from("!6H", response)
+    assert flags & 0x8000
+    return ident, flags & 15, answers, response[-4:]
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [("server", b"\x0a\x4d\0\2"), ("SERVER", b"\x0a\x4d\0\2"), ("db.local", b"\x0a\x4d\0\3")],
+)
+def test_a_host_has_its_address(name: str, address: bytes) -> None:
+    """An A query for a host of the plan, in any case of letters, gets its address."""
+    assert parts(answer(query(name), HOSTS)) == (7, 0, 1, address)
+
+
+def test_any_other_name_does_not_exist() -> None:
+    """NXDOMAIN at once, not a time-out."""
+    assert parts(answer(query("example.org"), HOSTS))[:3] == (7, 3, 0)
+
+
+def test_a_host_has_no_other_record() -> None:
+    """An AAAA query for a host is no error, and has no answer."""
+    assert parts(answer(query("server", kind=28), HOSTS))[:3] == (7, 0, 0)
+
+
+def test_what_is_no_question_gets_no_answer() -> None:
+    """Responses, queries with several questions and cut ones are dropped."""
+    whole = query("server")
+    assert answer(query("server", flags=0x8000), HOSTS) is None
+    assert answer(query("server", questions=2), HOSTS) is None
+    cuts = [answer(whole[:n], HOSTS) for n in range(len(whole))]
+    assert len(cuts) == len(whole) > 20
+    assert set(cuts) == {None}
+
+
+@given(st.binary(max_size=80))
+def test_hostile_bytes_never_raise(data: bytes) -> None:
+    """Whatever a program sends to port 53."""
+    response = answer(data, HOSTS)
+    assert response is None or response[:2] == data[:2]

@@ -1,0 +1,92 @@
+"""Every shipped scenario keeps its promises on every testbed that can serve it: the same agents, the same verdicts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from midsession import rundir
+from midsession.core.plan import Plan
+from midsession.core.verdict import Status, Verdict
+from midsession.door import Bench
+from midsession.errors import EnvironmentLacks
+from midsession.faults import FAULTS
+from midsession.language import collect, plans
+from midsession.testbeds.netns import NetnsTestbed
+
+ROOT = Path(__file__).parents[2]
+SEED = 20260
+SCENARIOS = [path.relative_to(ROOT) for path in collect([ROOT / "scenarios"])]
+PLANS = [plan for path in SCENARIOS for plan in plans(path, SEED)]
+COMPOSE_S = 300
+
+
+UNFIT_FOR_COMPOSE = [p for p in PLANS if any(FAULTS[s.verb].needs for s in p.timeline if s.verb in FAULTS)]
+"""Those that break the network: the project's agents have no NET_ADMIN."""
+
+
+def name(plan: Plan) -> str:
+    return f"{plan.source}{plan.matrix or ''}"
+
+
+def test_there_are_scenarios() -> None:
+    """The suites below have something to run."""
+    assert len(PLANS) >= 12
+
+
+@pytest.fixture(scope="module")
+def netns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, Bench]]:
+    """One warm testbed for all."""
+    bench = Bench(NetnsTestbed(), tmp_path_factory.mktemp("runs"))
+    with asyncio.Runner() as loop:
+        yield loop, bench
+        loop.run(bench.shut())
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("plan", PLANS, ids=name)
+def test_on_netns(netns: tuple[asyncio.Runner, Bench], plan: Plan) -> None:
+    """No Docker, no root: the scenario passes in namespaces."""
+    loop, bench = netns
+    assert_passes(loop.run(bench.perform(plan)).verdict)
+
+
+@pytest.fixture(scope="module")
+def compose() -> Mapping[str, Verdict]:
+    """All scenarios in one `make up` (by its script: make has exit codes of its own); the verdicts by scenario."""
+    runs = ROOT / "runs"
+    before = set(runs.iterdir()) if runs.is_dir() else set()
+    environment = {**os.environ, "SCENARIO": "scenarios", "SEED": str(SEED)}
+    done = subprocess.run(
+        ["tools/engine", "tools/up"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=COMPOSE_S,
+        check=False,
+    )
+    made = sorted(set(runs.iterdir()) - before)
+    judged = [run for run in made if (run / rundir.VERDICT).exists()]  # those that were refused have none
+    verdicts = {name(rundir.read_plan(run)): rundir.read_verdict(run) for run in judged}
+    assert verdicts, done.stdout + done.stderr
+    assert done.returncode == (EnvironmentLacks.exit_code if UNFIT_FOR_COMPOSE else 0), done.stdout[-8000:]
+    return verdicts
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("plan", [plan for plan in PLANS if plan not in UNFIT_FOR_COMPOSE], ids=name)
+def test_on_compose(compose: Mapping[str, Verdict], plan: Plan) -> None:
+    """The scenario passes in the containers of `docker compose up`."""
+    assert_passes(compose[name(plan)])
+
+
+def assert_passes(verdict: Verdict) -> None:
+    bad = [f"{f.status}: {f.promise}: {f.seen}" for f in verdict.findings if f.status != Status.PASS]
+    assert not bad
+    assert verdict.status is Status.PASS

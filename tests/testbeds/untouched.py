@@ -1,0 +1,64 @@
+"""Run a scenario on netns and print, as JSON, what a machine's links, rules and mounts were before, during and after.
+
+To be run as root of a network namespace of its own, see `test_netns`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from midsession.language import plans
+from midsession.runner import Listener, run_plan
+from midsession.testbeds.netns import NetnsTestbed
+
+SCENARIO = Path(__file__).parents[2] / "scenarios/lesson/client-ends-first.scenario.yaml"
+LOOKS = (["ip", "-j", "link"], ["ip", "-j", "address"], ["ip", "-j", "route"], ["nft", "list", "ruleset"])
+RULES = 'table inet t { chain c { type filter hook input priority 0; accept comment "rule-of-the-machine"; }; }'
+
+
+def look() -> dict[str, str]:
+    """The machine's state, by the command that shows it."""
+    shown = {" ".join(c): subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in LOOKS}
+    return shown | {"mounts": "\n".join(mounts())}
+
+
+def mounts() -> list[str]:
+    """All mounts but those of other tests' containers, which come and go as they please."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if not re.search(r" /(run|var/run|var/lib)/docker/", line)]
+
+
+class Looker(Listener):
+    """Looks at each phase of a run."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, str]] = []
+
+    def on_phase(self, phase: str) -> None:
+        self.seen.append(look())
+
+
+async def perform(runs: Path, looker: Looker) -> None:
+    testbed = NetnsTestbed()
+    try:
+        await run_plan(plans(SCENARIO, 1)[0], testbed, runs, looker)
+    finally:
+        await testbed.shut()
+
+
+def main() -> None:
+    subprocess.run(["ip", "link", "add", "br9", "type", "bridge"], check=True)
+    subprocess.run(["nft", "-f", "-"], input=RULES, text=True, check=True)
+    looker = Looker()
+    before = look()
+    asyncio.run(perform(Path(sys.argv[1]), looker))
+    json.dump([before, *looker.seen, look()], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

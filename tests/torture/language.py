@@ -1,0 +1,140 @@
+"""The language under torture: `python -m tests.torture.language [MUTANTS] [PROCESSES]` (20,000 and 100 by default).
+
+The test suite runs the same functions with small numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.core.spoken import DESIGN, problems
+
+GOOD = DESIGN.replace("${{ matrix.clients }}", "50").replace("matrix: {clients: [1, 50]}\n", "")
+
+TOKENS = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    "- ",
+    "\n",
+    "  ",
+    "&a ",
+    "*a",
+    "!!str ",
+    "'",
+    '"',
+    "|",
+    ">",
+    "#",
+    "? ",
+    "null",
+    "~",
+    "\t",
+]
+TOKENS += [
+    "${{ env.HOME }}",
+    "<<: ",
+    "1e999",
+    "0123",
+    "5",
+    "true",
+    "[]",
+    "{}",
+    "\0",
+    "\x1b",
+    "é",
+    "👋",
+    "---\n",
+    "%",
+    "@",
+]
+
+
+def mutant(seed: int, text: str) -> bytes:
+    """A scenario with a few lines or characters dropped, doubled, moved or put in."""
+    rng = random.Random(seed)
+    for _ in range(rng.randint(1, 4)):
+        lines = text.split("\n")
+        at, other = rng.randrange(len(lines)), rng.randrange(len(lines))
+        change = rng.randrange(6)
+        if change == 0:
+            del lines[at]
+        elif change == 1:
+            lines.insert(other, lines[at])
+        elif change == 2:
+            lines[at], lines[other] = lines[other], lines[at]
+        elif change == 3:
+            lines[at] = lines[at][: rng.randrange(len(lines[at]) + 1)] + rng.choice(TOKENS) + lines[at][-3:]
+        elif change == 4:
+            words = re.split(r"(\W)", lines[at])
+            words[rng.randrange(len(words))] = rng.choice(TOKENS)
+            lines[at] = "".join(words)
+        else:
+            lines[at] = " " * rng.randrange(6) + lines[at]
+        text = "\n".join(lines)
+    data = text.encode()
+    return data if rng.random() < 0.9 else data[: rng.randrange(len(data) + 1)]
+
+
+PLAN = (
+    "import sys, hashlib; from pathlib import Path; from midsession.language import plans\n"
+    "made = plans(Path('x.scenario.yaml'), 42)\n"
+    "print(len(made), hashlib.sha256(b''.join(p.to_json() for p in made)).hexdigest())\n"
+)
+LOCALES = ("C", "C.UTF-8", "POSIX", "tr_TR.UTF-8", "de_DE.ISO-8859-1")
+
+
+def digests(folder: Path, times: int) -> set[str]:
+    """What so many processes, each with its own hash seed, directory, locale and time zone, make of one seed."""
+    for number in range(10):
+        inner = folder / f"{number}" / "ä b"
+        inner.mkdir(parents=True)
+        (inner / "x.scenario.yaml").write_text(DESIGN, encoding="utf-8")
+    with ThreadPoolExecutor(2) as pool:
+        seen = list(pool.map(lambda number: _digest(folder / f"{number % 10}" / "ä b", number), range(times)))
+    assert len(seen) == times
+    return set(seen)
+
+
+def _digest(folder: Path, number: int) -> str:
+    settings = {"PYTHONHASHSEED": str(number * 7919 + 1), "LC_ALL": LOCALES[number % 5], "TZ": f"UTC{number % 12}"}
+    done = subprocess.run(
+        [sys.executable, "-c", PLAN],
+        cwd=folder,
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def main() -> None:
+    """Run both, and say what was seen."""
+    mutants, times = [int(word) for word in sys.argv[1:]] or (20_000, 100)
+    slowest_s, refused = 0.0, 0
+    for seed in range(mutants):
+        began = time.perf_counter()
+        found = problems(mutant(seed, GOOD))
+        slowest_s = max(slowest_s, time.perf_counter() - began)
+        assert all(p.place for p in found), seed
+        refused += bool(found)
+    sys.stdout.write(f"{mutants} mutants: {refused} refused with a place, slowest {slowest_s * 1000:.0f} ms\n")
+    with tempfile.TemporaryDirectory() as folder:
+        seen = digests(Path(folder), times)
+    sys.stdout.write(f"{times} processes: {len(seen)} different plans\n")
+    assert len(seen) == 1
+
+
+if __name__ == "__main__":
+    main()
