@@ -1,0 +1,105 @@
+"""What a run's project costs on Docker, beside plain Compose with the same containers.
+
+    python benchmarks/docker_project.py [ROUNDS]
+
+Up: from the order to every agent answering (ours), or to `docker compose up --wait` being over (plain Compose). Down:
+until nothing is left. Rounds of both are interleaved, because the machine is shared: only the ratios mean anything.
+Goal: at most 1.3. Needs an engine and the images (`make images`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from midsession.agent.protocol import Finish
+from midsession.core.plan import ClientPlan, GroupPlan, Plan, ReferenceService
+from midsession.testbeds.docker import DockerTestbed
+from midsession.testbeds.docker.engine import compose_command
+
+SIZES = (1, 4, 10)
+IMAGES = ("midsession-server:local", "midsession-client:local")
+
+
+class Nobody:
+    """An inbox for agents that have nothing to say."""
+
+    def records(self, batch: object) -> None:
+        """Not expected."""
+
+    def gone(self, host: str, why: str) -> None:
+        """An agent that goes makes the next request fail."""
+
+
+def plan_of(clients: int) -> Plan:
+    """One service, one group with a client for each container."""
+    people = [ClientPlan(n + 1, 0.0, "00") for n in range(clients)]
+    group = GroupPlan("clients", "server", 4000, [], people)
+    return Plan("cost", "cost", 1, 10.0, [ReferenceService(name="server", port=4000)], [group], [], [])
+
+
+async def ours(testbed: DockerTestbed, clients: int) -> tuple[float, float]:
+    """Up and down of one project, in seconds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for folder in ("events", "logs"):
+            Path(scratch, folder).mkdir()
+        began = time.perf_counter()
+        await testbed.open(plan_of(clients), "cost", Path(scratch), Nobody())
+        hosts = [*testbed.services.values(), *testbed.fleets]
+        assert len(hosts) == 1 + clients
+        up = time.perf_counter() - began
+        for host in hosts:
+            await host.ask(Finish(id=0))
+        began = time.perf_counter()
+        await testbed.close()
+        return up, time.perf_counter() - began
+
+
+def plain(clients: int, network: int) -> tuple[float, float]:
+    """The same containers under plain Compose; they wait for a conductor that never comes."""
+    names = ["server", *(f"client-{n + 1}" for n in range(clients))]
+    waiting = {"entrypoint": ["sleep", "infinity"], "init": True, "networks": ["data"], "read_only": True}
+    services = {name: {"image": IMAGES[name != "server"], **waiting} for name in names}
+    subnet = {"ipam": {"config": [{"subnet": f"10.214.{network}.0/27"}]}, "internal": True}
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "compose.json")
+        file.write_text(json.dumps({"services": services, "networks": {"data": subnet}}))
+        compose = [*compose_command(), "--project-name", f"midsession-cost-{network}", "--file", str(file)]
+        began = time.perf_counter()
+        subprocess.run([*compose, "up", "--detach", "--wait"], check=True, capture_output=True)
+        up = time.perf_counter() - began
+        began = time.perf_counter()
+        subprocess.run([*compose, "down", "--timeout", "1"], check=True, capture_output=True)
+        return up, time.perf_counter() - began
+
+
+async def main(rounds: int) -> None:
+    """Interleaved rounds, then medians with their extremes."""
+    testbed = DockerTestbed(fleets=max(SIZES))
+    try:
+        await ours(testbed, 1)  # the first run also sweeps, starts the reaper and looks for Compose
+        for clients in SIZES:
+            pairs = [(await ours(testbed, clients), plain(clients, n)) for n in range(rounds)]
+            for at, what in enumerate(("up", "down")):
+                mine, theirs = [p[0][at] for p in pairs], [p[1][at] for p in pairs]
+                ratio = statistics.median(mine) / statistics.median(theirs)
+                sys.stdout.write(
+                    f"1+{clients:<3}{what:5} ours {_spread(mine)}  plain {_spread(theirs)}  ÷ {ratio:.2f}\n"
+                )
+    finally:
+        await testbed.shut()
+
+
+def _spread(seconds: list[float]) -> str:
+    ms = [round(1000 * s) for s in seconds]
+    return f"{round(statistics.median(ms)):5} ms ({min(ms)}–{max(ms)})"
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5))
