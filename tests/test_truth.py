@@ -164,17 +164,20 @@ def test_a_fault_that_does_nothing_never_passes(verb: str, tmp_path: Path, monke
 
 
 class Killer(Listener):
-    """Sends a signal to the program of the first fleet once it has seen so many replies."""
+    """Sends a signal to the program of the first fleet after so many replies, from when all its clients are there."""
 
-    wants = frozenset({Event.REPLIED, Event.STARTED})
+    wants = frozenset({Event.CONNECTED, Event.REPLIED, Event.STARTED})
 
     def __init__(self, number: signal.Signals, after: int) -> None:
         self._number, self._left, self._pid = number, after, 0
+        self._connected = set[str | None]()
 
     def on_record(self, record: Record) -> None:
         if record.event == Event.STARTED and record.host == "client-1":
             self._pid = int(record.fields["pid"])
-        if record.event == Event.REPLIED:
+        if record.event == Event.CONNECTED and record.host == "client-1":
+            self._connected.add(record.client)
+        if record.event == Event.REPLIED and len(self._connected) == 4:
             self._left -= 1
             if self._left == 0:
                 assert self._pid > 1, "a program is started before its clients are answered"
