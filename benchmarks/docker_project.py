@@ -22,9 +22,9 @@ from midsession.agent.protocol import Finish
 from midsession.core.plan import ClientPlan, GroupPlan, Plan, ReferenceService
 from midsession.testbeds.docker import DockerTestbed
 from midsession.testbeds.docker.engine import compose_command
+from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 
 SIZES = (1, 4, 10)
-IMAGES = ("midsession-server:local", "midsession-client:local")
 
 
 class Nobody:
@@ -65,7 +65,7 @@ def plain(clients: int, network: int) -> tuple[float, float]:
     """The same containers under plain Compose; they wait for a conductor that never comes."""
     names = ["server", *(f"client-{n + 1}" for n in range(clients))]
     waiting = {"entrypoint": ["sleep", "infinity"], "init": True, "networks": ["data"], "read_only": True}
-    services = {name: {"image": IMAGES[name != "server"], **waiting} for name in names}
+    services = {name: {"image": (SERVER_IMAGE, CLIENT_IMAGE)[name != "server"], **waiting} for name in names}
     subnet = {"ipam": {"config": [{"subnet": f"10.214.{network}.0/27"}]}, "internal": True}
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "compose.json")

@@ -100,7 +100,7 @@ def _compose() -> str:
 
 
 def _own_images() -> str:
-    from midsession.testbeds.docker.model import CLIENT_IMAGE, SERVER_IMAGE
+    from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 
     for image in (SERVER_IMAGE, CLIENT_IMAGE):
         try:

@@ -25,6 +25,7 @@ from midsession.testbeds.docker.attached import attach_socket, open_agent
 from midsession.testbeds.docker.container import ContainerHost
 from midsession.testbeds.docker.engine import Compose, Engine, in_thread, not_found
 from midsession.testbeds.docker.guard import Guard
+from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 from midsession.testbeds.docker.journal import Journal
 from midsession.testbeds.docker.owner import me
 from midsession.testbeds.docker.sweep import PROJECT, labels, left_of, remove_project, sweep
@@ -135,7 +136,7 @@ class DockerTestbed:
         return self._engine
 
     async def _require_images(self, engine: Engine, plan: Plan) -> None:
-        own = [model.SERVER_IMAGE, *([model.CLIENT_IMAGE] if plan.groups else [])]
+        own = [SERVER_IMAGE, *([CLIENT_IMAGE] if plan.groups else [])]
         for image in own:
             if not await engine.call(_has_image, engine.api, image):
                 raise EnvironmentLacks(f"there is no image {image}", "make images", slug="no-image")

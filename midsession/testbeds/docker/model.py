@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from midsession.core.plan import ComposeService, ImageService, Plan, Service
+from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 
-SERVER_IMAGE, CLIENT_IMAGE = "midsession-server:local", "midsession-client:local"
 DATA = "data"
 """The network under test."""
 CLIENTS_PER_FLEET = 8000  # a process may hold 20,000 descriptors at most on common machines (RLIMIT_NOFILE)
