@@ -182,8 +182,9 @@ def test_buildkit_syntax_is_found(line: str) -> None:
 def test_every_service_is_built_from_a_target_of_the_dockerfile(project: Project) -> None:
     """A service, its target and the image that tools/images builds for it go together."""
     targets = set(re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE))
-    built = dict(re.findall(r"^build (\S+) (\S+)$", (ROOT / "tools/images").read_text("utf-8"), re.MULTILINE))
-    assert {s["build"]["target"]: s["image"] for s in project["services"].values()} == built
+    built = dict(re.findall(r'^build (\S+) "(\S+):\$TAG"$', (ROOT / "tools/images").read_text("utf-8"), re.MULTILINE))
+    tagged = {target: f"{image}:${{MIDSESSION_TAG:-local}}" for target, image in built.items()}
+    assert {s["build"]["target"]: s["image"] for s in project["services"].values()} == tagged
     assert set(built) <= targets
 
 
