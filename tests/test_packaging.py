@@ -29,6 +29,7 @@ Project = dict[str, Any]
 
 # What the conductor needs to write into ./runs, whoever owns it, and to leave the files to that owner.
 CAPABILITIES = {"midsession": {"CHOWN", "DAC_OVERRIDE", "FOWNER"}, "server": set(), "client": set()}
+TAG = "some-tag"
 FORBIDDEN_KEYS = ("privileged", "ports", "container_name", "network_mode", "pid", "ipc", "devices", "userns_mode")
 
 
@@ -57,7 +58,7 @@ def breaches(project: Project) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def project() -> Project:
     """docker-compose.yml as Compose understands it."""
-    return compose_config({})
+    return compose_config({"MIDSESSION_TAG": TAG})
 
 
 def compose_config(environment: dict[str, str]) -> Project:
@@ -183,7 +184,7 @@ def test_every_service_is_built_from_a_target_of_the_dockerfile(project: Project
     """A service, its target and the image that tools/images builds for it go together."""
     targets = set(re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE))
     built = dict(re.findall(r'^build (\S+) "(\S+):\$TAG"$', (ROOT / "tools/images").read_text("utf-8"), re.MULTILINE))
-    tagged = {target: f"{image}:${{MIDSESSION_TAG:-local}}" for target, image in built.items()}
+    tagged = {target: f"{image}:{TAG}" for target, image in built.items()}
     assert {s["build"]["target"]: s["image"] for s in project["services"].values()} == tagged
     assert set(built) <= targets
 
