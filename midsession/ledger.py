@@ -17,8 +17,9 @@ from typing import Any
 import msgspec
 
 from midsession import __version__
+from midsession.agent.procfs import own_clock
 from midsession.core.plan import Plan
-from midsession.core.record import Event, Header, Log, Record, clock_domain, event_file_name
+from midsession.core.record import Event, Header, Log, Record, event_file_name
 
 CONDUCTOR = "conductor"
 
@@ -79,11 +80,6 @@ class Ledger:
         fresh = self._place.directory / "run.json.new"
         fresh.write_bytes(data + b"\n")
         fresh.replace(self._place.directory / "run.json")
-
-
-def own_clock() -> str:
-    """The clock domain of this process."""
-    return clock_domain(Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/time"))
 
 
 def wall_clock() -> str:

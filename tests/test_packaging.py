@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("base-image", "clean", "compose", "engine", "images", "lint", "test", "up", "venv")
+SCRIPTS = ("base-image", "clean", "compose", "engine", "images", "lint", "test", "uml", "up", "venv")
 
 Project = dict[str, Any]
 

@@ -53,9 +53,13 @@ def listening_ports() -> set[int]:
 
 
 def own_clock() -> str:
-    """Our clock domain."""
+    """Our clock domain. A kernel without time namespaces has but one."""
     boot_id = _read("/proc/sys/kernel/random/boot_id").decode()
-    return clock_domain(boot_id, os.readlink("/proc/self/ns/time"))
+    try:
+        time_namespace = os.readlink("/proc/self/ns/time")
+    except FileNotFoundError:
+        time_namespace = "time"
+    return clock_domain(boot_id, time_namespace)
 
 
 def now_ns() -> int:

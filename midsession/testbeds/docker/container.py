@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from midsession.agent.output import Lines
+from midsession.agent.procfs import own_clock
 from midsession.agent.protocol import (
     AwaitPort,
     Finish,
@@ -38,7 +39,6 @@ from midsession.agent.protocol import (
 )
 from midsession.core.record import Event, Header, Log, event_file_name
 from midsession.errors import HarnessError
-from midsession.ledger import own_clock
 from midsession.testbeds import Inbox
 from midsession.testbeds.docker.attached import STDERR, Outputs, attach_socket, open_outputs
 from midsession.testbeds.docker.engine import errors, explain, in_thread
