@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from midsession.checks import ALWAYS, build
+from midsession.checks import always, build
 from midsession.core.audit import Audited, audit
 from midsession.core.history import History
 from midsession.core.judge import judge
@@ -78,7 +78,7 @@ def judge_history(history: History, problems: list[str] | None = None) -> Verdic
     """Judge a history with all the checks and faults that there are."""
     healable = {verb for verb, fault in FAULTS.items() if fault.healable}
     mending = {verb for verb, fault in FAULTS.items() if not fault.breaks}
-    return judge(history.plan, history, build, ALWAYS, healable, problems or [], mending)
+    return judge(history.plan, history, build, always(history.plan), healable, problems or [], mending)
 
 
 def audit_run(directory: Path) -> list[Audited]:

@@ -37,7 +37,7 @@ byte.
 ALWAYS_HEAD = """
 ## Always on
 
-These cannot be named in a scenario; they are judged in every run that has clients.
+These cannot be named in a scenario; they are judged in every run.
 """
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from midsession.checks.alive import Alive
 from midsession.checks.base import Check
 from midsession.checks.count import Count
 from midsession.checks.every import Every
@@ -23,8 +24,9 @@ from midsession.checks.once import Once
 from midsession.checks.order import Order
 from midsession.checks.python import Python
 from midsession.checks.recovery import Recovery
+from midsession.core.plan import Plan
 
-__all__ = ["ALWAYS", "CHECKS", "Check", "build"]
+__all__ = ["ALWAYS", "CHECKS", "Check", "always", "build"]
 
 CHECKS: Mapping[str, type[Check]] = MappingProxyType(
     {
@@ -34,8 +36,14 @@ CHECKS: Mapping[str, type[Check]] = MappingProxyType(
 )
 """What a scenario can name, by its naming key."""
 
-ALWAYS: Sequence[Check] = (Lifecycle(),)
-"""What is judged in every run, named or not."""
+ALWAYS: Sequence[Check] = (Lifecycle(), Alive())
+"""What is judged in every run that has clients or services to be judged by it, named or not."""
+
+
+def always(plan: Plan) -> list[Check]:
+    """Those of `ALWAYS` that a run of this plan can be judged by."""
+    subjects = {Lifecycle.kind: plan.clients, Alive.kind: plan.services}
+    return [check for check in ALWAYS if subjects[check.kind]]
 
 
 def build(kind: str, args: Mapping[str, Any]) -> Check:

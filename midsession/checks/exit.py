@@ -51,9 +51,7 @@ class Exit(Check):
 
     def judge(self, history: History) -> Finding:
         """Look at the one exit."""
-        exits = history.events(Event.EXITED).on(self.exit.service).by(AGENT)
-        exits = exits.since(self.exit.since) if self.exit.since else exits
-        found, gaps = exits.first, history.gaps_of(self.exit.service, AGENT)
+        found, gaps = exit_in_question(history, self.exit), history.gaps_of(self.exit.service, AGENT)
         if found is None:
             why = words.listing(map(str, gaps)) or "nothing in scope: its program never exited"
             return Finding(check=self.kind, status=Status.INCONCLUSIVE, promise=self.promise, seen=why)
@@ -68,6 +66,12 @@ class Exit(Check):
             witnesses=[found],
             offenders=[] if kept else [self.exit.service],
         )
+
+
+def exit_in_question(history: History, which: Exited) -> Record | None:
+    """The `exited` record that the check is about. Raises CannotTell for a `since` that never fired."""
+    exits = history.events(Event.EXITED).on(which.service).by(AGENT)
+    return (exits.since(which.since) if which.since else exits).first
 
 
 def how_it_exited(record: Record) -> str:

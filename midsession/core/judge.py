@@ -50,13 +50,13 @@ def judge(
 ) -> Verdict:
     """Judge a run: the plan's checks in their order, then the run itself.
 
-    `always` are checks of the harness's own clients; `healable` are the verbs of the faults that heal; `problems` are
+    `always` are the checks that judge every run; `healable` are the verbs of the faults that heal; `problems` are
     the harness's own failures as the runner knew them, also those of the clean-up, which no log can hold; `mending` are
     the verbs of the faults that break nothing.
     """
     findings = [judge_check(check, history, build) for check in plan.checks]
+    findings += [_safely(check, history) for check in always]
     if plan.clients:
-        findings += [_safely(check, history) for check in always]
         findings += [_outcomes(history)]
     findings += [_run(history), _logs(history), _harness(history, problems)]
     if plan.timeline:

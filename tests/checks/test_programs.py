@@ -1,4 +1,4 @@
-"""`exit` and `log`: what a service's program did and said; and the lifecycle contract of our own fleet."""
+"""`exit` and `log`: what a service's program did and said; and what every run is judged by."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from midsession.checks import build
+from midsession.checks.alive import Alive
 from midsession.checks.lifecycle import ALLOWED, Lifecycle
 from midsession.core.verdict import Finding, Status
 from tests.build import World
@@ -86,6 +87,67 @@ def test_log_wants_one_pattern_that_re2_takes(lines: dict[str, str]) -> None:
     """No look-around: a user's regex cannot hang the run."""
     with pytest.raises(ValueError, match=r"either|RE2"):
         build("log", {"log": {"service": "server", **lines}})
+
+
+# --- no service exits by itself ---
+
+
+def alive(w: World) -> Finding:
+    """The always-on finding."""
+    return Alive().judge(w.history())
+
+
+def test_a_service_that_runs_to_the_end_is_alive() -> None:
+    """It is stopped with the run, which is no event of the run."""
+    assert (alive(World(talkers=1)).status, alive(World(talkers=1)).support) == (Status.PASS, 1)
+
+
+@pytest.mark.parametrize(
+    ("death", "words"),
+    [
+        ({"signal": None, "code": 3}, "server exited with code 3 by itself at +2.000 s; its last line: 'out of luck'"),
+        ({"signal": None, "code": 0}, "exited with code 0 by itself"),
+        ({"signal": "SEGV"}, "exited by SIGSEGV by itself"),
+        ({"signal": "KILL", "by": "some other tool"}, "exited by SIGKILL by itself"),
+    ],
+)
+def test_a_service_that_exits_by_itself_fails_the_run(death: dict[str, Any], words: str) -> None:
+    """Whatever its exit code: with its last line, and when."""
+    w = World(talkers=1).agent("server", "line", 1.9, stream="stderr", text="out of luck", incarnation=1)
+    finding = alive(w.dies("server", at=2.0, **death))
+    assert finding.status is Status.FAIL
+    assert words in finding.seen
+    assert finding.offenders == ["server"]
+    assert len(finding.witnesses) == 1
+
+
+def test_a_service_that_a_step_ended_has_not_exited_by_itself() -> None:
+    """The agent names the step whose signal it was."""
+    assert alive(World(talkers=1).step("crash", at=1.0).dies("server", at=1.0, by="crash")).status is Status.PASS
+
+
+def test_an_exit_that_the_scenario_looks_at_is_its_own_business() -> None:
+    """One exit for each `exit` check, and of the service that it names; a second crash is still one."""
+    w = World(talkers=1).step("crash", at=1.0, verb="pause").starts("server", at=3.0, incarnation=2)
+    w.dies("server", at=2.0, signal=None, code=3).check("exit", exit={"service": "server", "since": "crash"}, code=3)
+    assert alive(w).status is Status.PASS
+    w.dies("server", at=4.0, incarnation=2, signal="SEGV")
+    assert alive(w).status is Status.FAIL
+    assert alive(w).seen.startswith("server exited by SIGSEGV")
+
+
+def test_an_exit_check_whose_step_never_fired_expects_nothing() -> None:
+    """It is inconclusive itself, and the crash is still a crash."""
+    w = World(talkers=1).step("crash", at=None).dies("server", at=2.0, signal=None)
+    assert alive(w.check("exit", exit={"service": "server", "since": "crash"}, code=1)).status is Status.FAIL
+
+
+def test_an_agents_log_that_is_cut_may_have_held_the_exit() -> None:
+    """Absence is believed only of whole logs."""
+    w = World(talkers=1)
+    data = w.encoded()["server.agent.1.jsonl"]
+    w.altered["server.agent.1.jsonl"] = data[: len(data) - 300]
+    assert alive(w).status is Status.INCONCLUSIVE
 
 
 # --- the lifecycle contract ---

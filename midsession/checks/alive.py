@@ -1,0 +1,74 @@
+"""Whether every service lived until something was done to it: a crash is never silent."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import ClassVar
+
+import msgspec
+
+from midsession.checks import words
+from midsession.checks.base import Check
+from midsession.checks.exit import Exit, exit_in_question, how_it_exited
+from midsession.core.history import AGENT, CannotTell, History
+from midsession.core.record import Event, Record
+from midsession.core.verdict import Finding, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Alive(Check):
+    """No service's program exits by itself, whatever its exit code: a step of the timeline ends it, or the run's end.
+
+    It is a step's doing when the program ended by the step's signal. A service that is meant to exit by itself says so
+    with an `exit` check: the one exit that such a check looks at is that check's business alone. A service whose
+    agent's log is not whole is inconclusive.
+    """
+
+    kind: ClassVar[str] = "alive"
+
+    @property
+    def promise(self) -> str:
+        """The promise as one short sentence."""
+        return "no service exits by itself"
+
+    def judge(self, history: History) -> Finding:
+        """Look at every exit of every service's program before the end of the run."""
+        services = [service.name for service in history.plan.services]
+        deaths = [record for service in services for record in _own_exits(history, service)]
+        gaps = [gap for service in services for gap in history.gaps_of(service, AGENT)]
+        return Finding(
+            check=self.kind,
+            status=Status.FAIL if deaths else Status.INCONCLUSIVE if gaps else Status.PASS,
+            promise=self.promise,
+            seen=words.listing(_death(history, record) for record in deaths)
+            or words.listing(map(str, gaps))
+            or f"{words.plural(len(services), 'service')}, none of which ended but by a step or with the run",
+            support=len(services),
+            witnesses=deaths[: words.SHOWN],
+            offenders=sorted({record.host for record in deaths}),
+        )
+
+
+def _own_exits(history: History, service: str) -> list[Record]:
+    exits = history.events(Event.EXITED).on(service).by(AGENT).before_teardown()
+    expected = _expected(history, service)
+    return [r for r in exits if r.fields.get("by") not in history.steps and r not in expected]
+
+
+def _expected(history: History, service: str) -> list[Record]:
+    """The exits that the scenario's own `exit` checks look at."""
+    found = []
+    for check in history.plan.checks:
+        if check.kind == Exit.kind:
+            wanted = msgspec.convert(dict(check.args), Exit).exit
+            with suppress(CannotTell):  # the check itself says so
+                found.append(exit_in_question(history, wanted) if wanted.service == service else None)
+    return [record for record in found if record is not None]
+
+
+def _death(history: History, record: Record) -> str:
+    at = words.offset(record.t_ns, words.origin_of(history, None))
+    text = f"{record.host} {how_it_exited(record)} by itself {at}".strip()
+    said = history.events(Event.LINE).on(record.host).where(incarnation=record.fields.get("incarnation")).last
+    return f"{text}; its last line: {str(said.fields.get('text'))[:200]!r}" if said else text
