@@ -54,7 +54,7 @@ class Count(Check):
 
     With `each`, that many times for every client of the group `of` that was in a session in that window. Too many is a
     failure; too few, or not too many, is believed only of whole logs and known outcomes, with at least one observer
-    that gave a sign of life.
+    that gave a sign of life (of what only a connection can meet: that had one).
     """
 
     kind: ClassVar[str] = "count"

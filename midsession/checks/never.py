@@ -18,7 +18,8 @@ class Never(Check):
 
     One record is a failure. Absence is believed only if every observer that was in a session in that window (for an
     event of clients: each client; else each service, agent, the conductor) has a whole log, at least one of them gave
-    a sign of life in the window, and each client's outcome is known; otherwise it is inconclusive.
+    a sign of life in the window, and each client's outcome is known; otherwise it is inconclusive. Of what only a
+    connection can meet, only somebody who had a connection open in the window gives a sign of life.
     """
 
     kind: ClassVar[str] = "never"

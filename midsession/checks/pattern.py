@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from midsession.core.history import AGENT, CONDUCTOR, PROGRAM, History, Selection
+from midsession.core.outcomes import ON_ATTEMPTS
 from midsession.core.plan import ReferenceService
 from midsession.core.record import Event
 
@@ -52,6 +53,16 @@ OBSERVERS: dict[Event, frozenset[Kind]] = {
 }
 """Who writes an event. Total: a test says so."""
 
+_ON_CONNECTIONS = frozenset(
+    {
+        *(Event.SENT, Event.RECEIVED, Event.REPLIED, Event.END, Event.CLOSED, Event.ERROR, Event.LOST, Event.MARK),
+        *(Event.PROTOCOL_ERROR, Event.CLIENT_LOST),
+    }
+)
+"""What only a connection that was made can meet: an attempt that was refused is no sign that it could have come."""
+_ON_EITHER = ON_ATTEMPTS | {"timeout"}
+"""The ways of a `lost` for which an attempt is enough."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
@@ -75,6 +86,11 @@ class Pattern:
         return found.before_teardown()
 
     @property
+    def needs_connection(self) -> bool:
+        """Whether only somebody with a connection could have met it."""
+        return self.event in _ON_CONNECTIONS and self.fields.get("how") not in _ON_EITHER
+
+    @property
     def fields(self) -> dict[str, Any]:
         """`where` and `as` as one mapping of fields."""
         return self.where if self.as_ is None else {**self.where, "how": self.as_}
@@ -88,7 +104,8 @@ class Pattern:
 @dataclass(frozen=True, slots=True)
 class Watch:
     """Who would have seen a pattern's records: observers with whole logs and a sign of life in its window, and those
-    of whom nobody can tell (with the reason). Clients whose session was over before the window are in neither."""
+    of whom nobody can tell (with the reason). In neither are those that had nothing to see it on: clients whose session
+    was over before the window, and, for what only a connection meets, those that had none in it."""
 
     alive: list[str]
     unknown: list[str]
@@ -125,11 +142,17 @@ def _clients(history: History, pattern: Pattern) -> Iterator[tuple[str, str | No
     since_ns = 0 if pattern.since is None else history.instant(pattern.since)
     for client in clients:
         outcome = history.outcomes[client]
-        last = history.of_client(client).last
         if outcome.word == "info":
             yield client, outcome.reason
         else:
-            yield client, None if last is not None and last.t_ns >= since_ns else ""
+            yield client, None if _was_there(history, client, pattern, since_ns) else ""
+
+
+def _was_there(history: History, client: str, pattern: Pattern, since_ns: int) -> bool:
+    if pattern.needs_connection:
+        return any(c.is_open_after(since_ns) for c in history.connections.get(client, ()))
+    last = history.of_client(client).last
+    return last is not None and last.t_ns >= since_ns
 
 
 def _services(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
@@ -137,7 +160,10 @@ def _services(history: History, pattern: Pattern) -> Iterator[tuple[str, str | N
     for service in history.plan.services:
         if isinstance(service, ReferenceService) and pattern.of in (None, service.name):
             gap = _first_gap(history, service.name, PROGRAM)
-            spoke = any(r.t_ns >= since_ns for r in history.written_by(service.name, PROGRAM))
+            spoke = any(
+                r.t_ns >= since_ns and (r.connection is not None or not pattern.needs_connection)
+                for r in history.written_by(service.name, PROGRAM)
+            )
             yield service.name, gap if gap or spoke else ""
 
 

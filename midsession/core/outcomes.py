@@ -24,6 +24,9 @@ WORDS: dict[str, Word] = {
 }
 """`done.outcome` → the outcome. A session that was stopped from outside had no end of its own: nobody knows it."""
 
+ON_ATTEMPTS = frozenset({"refused", "unreachable", "name"})
+"""The ways of a `lost` that only an attempt to connect can meet."""
+
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a client ended: `ok`, `fail`, or `info` (nobody knows), and why.
@@ -94,6 +97,10 @@ class Connection(msgspec.Struct, frozen=True):
     def is_open(self, t_ns: int) -> bool:
         """Whether it was open at that instant."""
         return self.opened_ns is not None and self.opened_ns <= t_ns < self.ended_ns
+
+    def is_open_after(self, t_ns: int) -> bool:
+        """Whether it was open at any instant from that one on."""
+        return self.opened_ns is not None and t_ns < self.ended_ns
 
 
 def connections_of(records: Sequence[Record]) -> list[Connection]:

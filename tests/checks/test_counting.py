@@ -89,6 +89,39 @@ def test_never_since_asks_for_a_sign_of_life_in_the_window() -> None:
     assert judged(talk(), "never", never={"event": "lost", "since": "crash"}).status is Status.PASS
 
 
+@pytest.mark.parametrize("event", ["protocol_error", "sent", "received", "replied", "end", "mark", "lost"])
+def test_never_on_a_connection_asks_for_somebody_who_had_one(event: str) -> None:
+    """A refused attempt is no sign that it could have come; and so is a connection that was over in good time."""
+    w = World(talkers=2).step("crash", at=1.0)
+    w.client("talkers-1").is_refused(1.5).ends(1.6, "lost")
+    w.client("talkers-2").connects(0.1).closes(0.5).ends(1.6)
+    never = {"event": event, "since": "crash"} | ({"as_": "reset"} if event == "lost" else {})
+    finding = judged(w, "never", never=never)
+    assert (finding.status, finding.support) == (Status.INCONCLUSIVE, 0)
+    assert judged(w, "count", count=never, at_most=3).status is Status.INCONCLUSIVE
+    w.client("talkers-1").connects(1.7).closes(1.8)
+    assert judged(w, "never", never=never).status is Status.PASS
+    assert judged(w, "count", count=never, at_most=3).status is Status.PASS
+
+
+def test_never_of_attempts_asks_only_for_an_attempt() -> None:
+    """Nobody got through, and that is what was asked."""
+    w = World(talkers=1)
+    w.client("talkers-1").is_refused(0.5).ends(0.6, "lost")
+    assert judged(w, "never", never={"event": "connected"}).status is Status.PASS
+    assert judged(w, "never", never={"event": "lost", "as_": "timeout"}).status is Status.PASS
+
+
+def test_a_server_that_nobody_came_to_has_seen_no_loss() -> None:
+    """It listens, and that is no sign of life for what only its connections meet."""
+    w = World(talkers=1)
+    w.client("talkers-1").is_refused(0.5).ends(0.6, "lost")
+    assert judged(w, "never", never={"event": "client_lost", "of": "server"}).status is Status.INCONCLUSIVE
+    assert judged(w, "never", never={"event": "accepted", "of": "server"}).status is Status.PASS
+    w.serves("accepted", 0.7, connection=1, peer="10.0.0.2:4")
+    assert judged(w, "never", never={"event": "client_lost", "of": "server"}).status is Status.PASS
+
+
 def test_never_since_looks_only_after_the_step() -> None:
     """What came before does not count."""
     w = World(talkers=1).step("crash", at=1.0)
