@@ -26,10 +26,12 @@ class Return:
 class Recovery(Check):
     """The percentiles over all clients of the time from the step `since` to their first reply are `at_most` so long.
 
-    With `by: connected`, to their first connection. In scope is each client of the group whose session was not over at
-    the step's instant. What a client still got on a connection that it had at that instant and then lost is no
-    recovery. A client whose session ended without recovering counts as one that took for ever. One of whom the logs
-    cannot tell may have taken any time: it makes the finding inconclusive where that decides.
+    With `by: connected`, to their first connection. In scope is each client of the group whose session was not over
+    at the step's instant, if it was then connected, or trying, or lost, or lost a connection later, before it was
+    served: one that arrived later and was served at once has nothing to recover from. What a client still got on a
+    connection that it had at that instant and then lost is no recovery. A client whose session ended without
+    recovering counts as one that took for ever. One of whom the logs cannot tell may have taken any time: it makes
+    the finding inconclusive where that decides.
     """
 
     kind: ClassVar[str] = "recovery"
@@ -56,8 +58,10 @@ class Recovery(Check):
     def judge(self, history: History) -> Finding:
         """Look for each client's first sign of recovery."""
         origin_ns = history.instant(self.recovery.since)
-        clients = [c for c in history.clients_of(self.recovery.of) if not history.was_over(c, origin_ns)]
-        found = {client: self._first(history, client, origin_ns) for client in clients}
+        there = [c for c in history.clients_of(self.recovery.of) if not history.was_over(c, origin_ns)]
+        firsts = {client: self._first(history, client, origin_ns) for client in there}
+        clients = [c for c, first in firsts.items() if first is None or _had_to(history, c, origin_ns, first)]
+        found = {client: firsts[client] for client in clients}
         missing = [client for client, record in found.items() if record is None]
         unknown = [client for client in missing if history.outcomes[client].word == "info"]
         # Best of all, such a client recovered just after the logs stopped telling.
@@ -97,7 +101,8 @@ class Recovery(Check):
 
     def _seen(self, history: History, clients: list[str], missing: list[str], times: Histogram, origin_ns: int) -> str:
         if not clients:
-            return f"nothing in scope: no client of {self.recovery.of} was in a session at {self.recovery.since}"
+            had = f"no client of {self.recovery.of} had to recover from {self.recovery.since}"
+            return f"nothing in scope: {had}; it met no session, and no attempt failed after it"
         said = words.listing(f"{c}: {self._instead(history, c, origin_ns)}" for c in missing)
         return "; ".join(filter(None, [limits.shown(self.at_most_s, times), said]))
 
@@ -106,3 +111,11 @@ class Recovery(Check):
         if outcome.word == "info":
             return outcome.reason
         return words.seen_instead([r for r in history.of_client(client) if r.t_ns >= origin_ns], origin_ns)
+
+
+def _had_to(history: History, client: str, origin_ns: int, first: Record) -> bool:
+    """Whether it was connected, trying or lost at the instant, or was lost after it and before its first record."""
+    began = [c for c in history.connections.get(client, ()) if c.began_ns <= first.t_ns]
+    was_there = any(c.began_ns <= origin_ns <= c.ended_ns for c in began)
+    was_lost = any(c.how is not None and c.ended_ns <= first.t_ns for c in began[-2:-1])
+    return was_there or was_lost

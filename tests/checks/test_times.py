@@ -133,6 +133,28 @@ def test_a_connection_that_survives_recovers_with_its_next_reply() -> None:
     assert recovery(w, {"max": 1.9}).status is Status.FAIL
 
 
+def test_who_comes_after_the_crash_and_is_served_at_once_has_not_recovered() -> None:
+    """T5: nobody was connected when the server died, so nothing is known of anybody's recovery."""
+    w = World(talkers=2).step("crash", at=1.0)
+    w.client("talkers-1").connects(2.0).talks(2.1).closes(2.2).ends(2.3)
+    w.client("talkers-2").connects(0.1).talks(0.2).closes(0.3).connects(2.0).talks(2.1).closes(2.2).ends(2.3)
+    for by in ("replied", "connected"):
+        finding = recovery(w, {"max": 5.0}, by=by)
+        assert (finding.status, finding.support) == (Status.INCONCLUSIVE, 0)
+        assert "nothing in scope: no client of talkers had to recover from crash" in finding.seen
+
+
+def test_who_was_turned_away_or_already_lost_recovers_though_it_was_not_connected() -> None:
+    """It came while the server was dead; it had lost its server before the step; it was trying at its instant."""
+    w = World(talkers=3).step("crash", at=1.0)
+    w.client("talkers-1").is_refused(1.5).connects(2.0).talks(2.1).closes(2.2).ends(2.3)
+    w.client("talkers-2").connects(0.1).loses(0.5).connects(2.0).talks(2.1).closes(2.2).ends(2.3)
+    w.client("talkers-3").says("connecting", 0.9, 1).says("connected", 1.9, 1).says("replied", 2.1, 1, rtt_ns=1)
+    w.client("talkers-3").says("closed", 2.2, 1, had_error=False).ends(2.3)
+    assert (recovery(w, {"max": 1.2}).status, recovery(w, {"max": 1.2}).support) == (Status.PASS, 3)
+    assert recovery(w, {"max": 1.0}).status is Status.FAIL
+
+
 def test_who_never_recovers_takes_for_ever_and_says_what_it_saw() -> None:
     """One of four breaks the p90, not the p75; too late is named too."""
     w = crash(2.0, 2.0, 2.0, None)

@@ -14,7 +14,7 @@ from midsession.core.history import CannotTell, History
 from midsession.core.judge import Judge, judge
 from midsession.core.plan import ReferenceService
 from midsession.core.verdict import Finding, Status, Verdict, worst
-from tests.build import World
+from tests.build import Client, World
 
 
 class Says:
@@ -328,11 +328,22 @@ def test_a_fault_on_two_hosts_is_healed_when_both_are() -> None:
 # --- whom a fault hit (T5) ---
 
 
-def hit_or_miss(at: float, verb: str = "kill", kind: str = "never", **args: Any) -> Finding:
+def hit_or_miss(
+    at: float,
+    verb: str = "kill",
+    kind: str = "never",
+    then: Callable[[Client], object] = lambda client: None,
+    healed_at: float | None = None,
+    **args: Any,
+) -> Finding:
     """The finding on a fault at that instant; two sessions were open from 0.1 to 1.01, and one check is judged."""
     w = World(talkers=2).step("crash", at=at, verb=verb)
     for number in (1, 2):
-        w.client(f"talkers-{number}").connects(0.1).talks(0.2).loses(1.01).ends(1.1, "lost")
+        client = w.client(f"talkers-{number}").connects(0.1).talks(0.2).loses(1.01)
+        then(client)
+        client.ends(9.0, "lost")
+    if healed_at is not None:
+        w.heals("crash", healed_at)
     w.check(kind, **args)
     return of(judge(w.plan, w.history(), lambda *_: Says(Status.PASS), mending={"start"}), "witness")[0]
 
@@ -368,9 +379,51 @@ def test_a_fault_that_meets_nobody_is_fine_where_no_check_counts_on_it() -> None
     """A server that dies before anybody comes; attempts that are refused; a program that is brought back."""
     assert hit_or_miss(5.0, never={"event": "lost", "of": "talkers"}).status is Status.PASS
     refused = {"every": "talkers", "meets": "lost", "as_": "refused", "since": "crash"}
-    assert hit_or_miss(5.0, kind="every", **refused).status is Status.PASS
+    assert hit_or_miss(5.0, kind="every", then=lambda c: c.is_refused(5.5), **refused).status is Status.PASS
     start = hit_or_miss(5.0, verb="start", **SINCE_CRASH)
     assert (start.status, start.measures) == (Status.PASS, {})
+
+
+COUNTED = [
+    ("recovery", {"recovery": {"of": "talkers", "since": "crash"}}),
+    ("latency", {"latency": {"of": "talkers", "since": "crash"}}),
+    ("every", {"every": "talkers", "meets": "connected", "since": "crash"}),
+    ("count", {"count": {"event": "accepted", "of": "server", "since": "crash"}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "args"), COUNTED)
+def test_a_fault_that_met_no_session_and_no_attempt_proves_nothing(kind: str, args: dict[str, Any]) -> None:
+    """T5: whoever came afterwards was served as if nothing had been."""
+    for then in (lambda c: c, lambda c: c.connects(6.0).talks(6.1).closes(6.2)):
+        finding = hit_or_miss(5.0, kind=kind, then=then, **args)
+        assert finding.status is Status.INCONCLUSIVE
+        assert finding.seen.endswith(
+            "0 sessions with its target were open, no attempt to connect met it, and a check counts from it"
+        )
+
+
+@pytest.mark.parametrize(("kind", "args"), COUNTED)
+def test_an_attempt_that_fails_since_the_fault_or_is_made_while_it_is_in_force_has_met_it(
+    kind: str, args: dict[str, Any]
+) -> None:
+    """A server that is dead when the clients come; a slow link when they come."""
+
+    def refused(client: Client) -> None:
+        client.is_refused(5.5).connects(6.0).talks(6.1).closes(6.2)
+
+    def slow(client: Client) -> None:
+        client.connects(5.5).talks(5.6).closes(5.7)
+
+    assert hit_or_miss(5.0, kind=kind, then=refused, **args).status is Status.PASS
+    assert hit_or_miss(5.0, verb="delay", kind=kind, then=slow, healed_at=6.0, **args).status is Status.PASS
+    assert hit_or_miss(5.0, verb="delay", kind=kind, then=slow, healed_at=5.4, **args).status is Status.INCONCLUSIVE
+
+
+def test_what_becomes_of_a_program_needs_no_session() -> None:
+    """Its exit, its lines."""
+    for args in ({"exit": {"service": "server", "since": "crash"}}, {"never": {"event": "frozen", "since": "crash"}}):
+        assert hit_or_miss(5.0, kind=next(iter(args)), **args).status is Status.PASS
 
 
 def test_sessions_with_others_are_no_overlap() -> None:
