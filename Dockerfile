@@ -20,6 +20,10 @@ COPY pyproject.toml tools/requirements.py /opt/build/
 # A host under test carries its agent and its program, and of the dependencies only what these two use (RE2 is for
 # scripts that expect a regular expression).
 FROM base AS agent
+# What an agent breaks its network with: libnftables in its own process, and iptables for what nft has no word for.
+RUN apt-get update -q \
+ && apt-get install -qy --no-install-recommends iptables libnftables1 \
+ && rm -rf /var/lib/apt/lists/*
 RUN python /opt/build/requirements.py /opt/build/pyproject.toml --only msgspec uvloop google-re2 > /opt/build/agent.txt \
  && pip install --quiet --requirement /opt/build/agent.txt
 WORKDIR /app

@@ -1,13 +1,18 @@
-"""The two things that the agent needs of libc and Python does not offer: inotify(7) and PR_SET_CHILD_SUBREAPER."""
+"""What the agent needs of libc and Python does not offer: inotify(7), prctl(2), capset(2)."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import struct
 
 IN_MODIFY = 0x002
 IN_CREATE = 0x100
+CAP_NET_ADMIN = 12
+_PR_SET_KEEPCAPS = 8
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
+_CAPABILITY_VERSION_3 = 0x20080522
 
 
 def inotify() -> int:
@@ -28,6 +33,22 @@ def inotify_remove(fd: int, watch: int) -> None:
 def become_subreaper() -> None:
     """Be the parent of all descendants whose parent dies, as PID 1 is (prctl(2))."""
     _checked(_libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def keep_capabilities(keep: bool) -> None:
+    """Whether the permitted capabilities outlive a change of all user IDs from root to another (prctl(2))."""
+    _checked(_libc().prctl(_PR_SET_KEEPCAPS, int(keep), 0, 0, 0))
+
+
+def set_capabilities(permitted: int, inheritable: int) -> None:
+    """Have these (a bit for each capability below 32), all the permitted ones effective, and no others."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    _checked(_libc().capset(header, struct.pack("=6I", permitted, permitted, inheritable, 0, 0, 0)))
+
+
+def raise_ambient(capability: int) -> None:
+    """Give a capability that is permitted and inheritable to whatever is executed from now on (prctl(2))."""
+    _checked(_libc().prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0))
 
 
 def _libc() -> ctypes.CDLL:

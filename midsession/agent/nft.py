@@ -13,6 +13,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from midsession.agent import privilege
+
 _LIBRARY = "libnftables.so.1"
 _WITHIN_S = 5.0
 _OUTPUT_JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON, nftables/libnftables.h
@@ -87,9 +89,10 @@ def _by_command(commands: str) -> str:
     command = shutil.which("nft")
     if command is None:
         raise NftError("there is no nft on this host")
-    done = subprocess.run(
-        [command, "-j", "-f", "-"], input=commands.encode(), capture_output=True, timeout=_WITHIN_S, check=False
-    )
+    with privilege.lent():
+        done = subprocess.run(
+            [command, "-j", "-f", "-"], input=commands.encode(), capture_output=True, timeout=_WITHIN_S, check=False
+        )
     if done.returncode:
         raise NftError(_first_line(done.stderr))
     return done.stdout.decode()

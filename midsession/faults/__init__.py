@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from midsession.core.plan import Plan
 from midsession.faults.base import Fault
 from midsession.faults.flap import Flap
 from midsession.faults.ignore import Ignore
@@ -38,3 +39,12 @@ FAULTS: Mapping[str, type[Fault]] = {fault.verb: fault for fault in _ALL}
 def build(verb: str, args: Mapping[str, Any]) -> Fault:
     """The fault of a step. `args` are its fields, as the language has validated them."""
     return FAULTS[verb](**args)
+
+
+def broken_networks(plan: Plan) -> frozenset[str]:
+    """The services, client groups and clients whose hosts have their network broken by a step of the plan.
+
+    Their agents need power over it (see `Fault.needs`); nobody else's does.
+    """
+    faults = [build(step.verb, step.args) for step in plan.timeline if step.verb in FAULTS]
+    return frozenset(fault.place(plan) for fault in faults if fault.needs)

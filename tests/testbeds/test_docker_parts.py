@@ -14,7 +14,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from midsession.core.plan import ClientPlan, ComposeService, GroupPlan, ImageService, Plan, ReferenceService, Service
+from midsession.core.plan import (
+    At,
+    ClientPlan,
+    ComposeService,
+    GroupPlan,
+    ImageService,
+    Plan,
+    ReferenceService,
+    Service,
+    Step,
+)
 from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.testbeds.docker import derived, model
 from midsession.testbeds.docker.attached import STDERR, STDOUT, Demultiplexer
@@ -166,6 +176,34 @@ def test_every_container_is_fenced_in() -> None:
             assert "cap_add" not in service
     assert made["networks"]["data"]["internal"] is True
     assert "NET_ADMIN" not in str(made)
+
+
+def step(verb: str, **args: Any) -> Step:
+    return Step(id="step", when=At(at_s=1.0), verb=verb, args=args)
+
+
+@pytest.mark.parametrize(
+    ("broken", "able"),
+    [
+        (step("kill", target="db"), set[str]()),
+        (step("partition", target="db"), {"db.agent"}),
+        (step("loss", target="server", every=2), {"server"}),
+        (step("flap", target="askers", up_s=1.0, down_s=1.0, times=1), {"client-1", "client-2"}),
+        (step("reset", target="askers"), {"client-1", "client-2"}),
+        (step("reset", target="askers", client=2), {"client-2"}),
+        (step("reset", target="askers", end="server"), {"server"}),
+    ],
+    ids=lambda value: f"{value.verb}-{value.args}" if isinstance(value, Step) else None,
+)
+def test_net_admin_is_where_a_fault_needs_it(broken: Step, able: set[str]) -> None:
+    """The agent of a host that a fault of the plan breaks becomes an ordinary user with it; nobody else has it."""
+    asked = msgspec.structs.replace(plan([REFERENCE, IMAGE]), timeline=[broken])
+    made = model.project_of("p", asked, ipaddress.IPv4Network("10.213.0.0/27"), 2, MARKS).model["services"]
+    assert {name for name, service in made.items() if "NET_ADMIN" in service.get("cap_add", [])} == able
+    for name in able:
+        assert made[name]["cap_add"] == ["NET_ADMIN", "SETGID", "SETUID"]
+        assert made[name]["environment"]["MIDSESSION_USER"] == "1000"
+    assert {name for name, service in made.items() if "user" in service} == able
 
 
 def test_an_images_program_joins_the_network_of_its_agent() -> None:

@@ -60,9 +60,9 @@ class DockerTestbed:
         self._made: list[AnyHost] = []
         self._errands: list[int] = []
 
-    def lacks(self, ability: str) -> str | None:
-        """Its containers have no NET_ADMIN, on purpose: none of these abilities."""
-        return "run it with `--testbed netns`"
+    def remedy_for(self, ability: str) -> str | None:
+        """Its agents can do everything: those of hosts whose network a fault breaks are given what it takes."""
+        return None
 
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
         """Make the run's project, and meet its agents."""
@@ -234,7 +234,7 @@ class DockerTestbed:
 
 async def _configure(host: AnyHost, plan: Plan, run: str, directory: Path) -> None:
     if isinstance(host, ContainerHost):
-        host.configure(run, plan.seed, plan.hash, directory)
+        await host.configure(run, plan.seed, plan.hash, directory)
     else:
         await host.ask(Configure(id=0, run=run, host=host.name, seed=plan.seed, plan=plan.hash))
 

@@ -1,7 +1,8 @@
 """A host whose program is a container of its own: an image of the user's, or a service of their Compose file.
 
 Its agent owns the network namespace and does not start the program; so what an agent does for other programs is done
-here, through the Docker API, and written in the agent's place: the same records, into the file of writer `agent`.
+here, through the Docker API, and written in the agent's place: the same records, into the file of writer `agent`. What
+concerns the network is asked of the agent, and its records of that go into the same file.
 
 What differs from a program under an agent, because the engine knows a container only as a whole:
 - a signal other than KILL goes to the container's first process alone (`docker kill`); KILL ends all of them;
@@ -25,6 +26,7 @@ from midsession.agent.output import Lines
 from midsession.agent.procfs import own_clock
 from midsession.agent.protocol import (
     AwaitPort,
+    Configure,
     Finish,
     Freeze,
     Kill,
@@ -35,9 +37,10 @@ from midsession.agent.protocol import (
     Status,
     Stop,
     Subscribe,
+    Tell,
     Thaw,
 )
-from midsession.core.record import Event, Header, Log, event_file_name
+from midsession.core.record import Event, Header, Log, decode_line, event_file_name
 from midsession.errors import HarnessError
 from midsession.testbeds import Inbox
 from midsession.testbeds.docker.attached import STDERR, Outputs, attach_socket, open_outputs
@@ -71,16 +74,19 @@ class ContainerHost:
         self._incarnations = 0
         self._unhealed: list[str] = []
         self._directory = Path()
+        link.inbox = self
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def configure(self, run: str, seed: int, plan: str, directory: Path) -> None:
-        """Begin a run: open the log in the run directory. Raises OSError."""
+    async def configure(self, run: str, seed: int, plan: str, directory: Path) -> None:
+        """Begin a run: open the log in the run directory, and have the agent tell what it does. Raises OSError."""
         self._directory = directory
         header = Header(
             run=run, host=self.name, writer="agent", incarnation=1,
             pid=os.getpid(), clock=self.clock, seed=seed, plan=plan,
         )  # fmt: skip
         self._book = _Book(directory / "events", header, self._inbox)
+        await self.link.ask(Configure(id=0, run=run, host=self.name, seed=seed, plan=plan))
+        await self.link.ask(Subscribe(id=0, events=sorted(Event)))
 
     def ask(self, request: Request) -> Awaitable[Reply]:
         """Do what the agent would, see `Host.ask`. The call to the engine is under way when this returns."""
@@ -102,8 +108,20 @@ class ContainerHost:
                 return self._reply(self._status())
             case Finish():
                 return self._reply(self._finish())
+            case Tell():
+                return self._reply(self._refuse("a program in a container has no standard input"))
             case _:
-                return self._reply(self._refuse(f"a program in a container cannot be asked to {_verb(request)}"))
+                return self.link.ask(request)
+
+    def records(self, batch: Records) -> None:
+        """The agent did something to the network (it is our link's `Inbox`): it goes into the one file of the host."""
+        for line in batch.records:
+            record = decode_line(bytes(line), batch.host, batch.writer, batch.incarnation)
+            self._open_book().append(Event(record.event), record.fields, record.t_ns)
+
+    def gone(self, host: str, why: str) -> None:
+        """The agent cannot be reached any more."""
+        self._inbox.gone(host, why)
 
     async def close(self) -> None:
         """Let go of everything; the container is somebody else's to remove."""
@@ -198,6 +216,7 @@ class ContainerHost:
             await self._struck(self._signal("KILL"), "KILL", "")
             await program.gone
         self._heal(book)
+        await self.link.ask(Finish(id=0))  # it heals what is still broken, and has told of it when it answers
         book.close()
         return {}
 
@@ -461,10 +480,6 @@ class _Book:
 
 def _refused(why: str) -> HarnessError:
     return HarnessError(f"the container's engine refused: {why}", "agent-refused")
-
-
-def _verb(request: Request) -> str:
-    return type(request).__name__.lower()
 
 
 def _named(fault: str) -> dict[str, Any]:

@@ -8,11 +8,14 @@ program's container joins it, so that the address lives on when the program's co
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from midsession.core.placement import deal
 from midsession.core.plan import ComposeService, ImageService, Plan, Service
+from midsession.faults import broken_networks
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 
 DATA = "data"
@@ -27,18 +30,26 @@ _LIMITS: dict[str, Any] = {
 _NO_PRIVILEGES: dict[str, Any] = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 _USUAL_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
 """What the entry points of common images need to set up their directories and become another user."""
-_STATE = "/var/lib/midsession"
+STATE = "/var/lib/midsession"
+_USER = 1000
+"""Who runs our images, see Dockerfile."""
+_BREAKS_ITS_NETWORK: dict[str, Any] = {"user": "0:0", "cap_add": ["NET_ADMIN", "SETGID", "SETUID"]}
+"""Root, for as long as it takes the agent to become `_USER` with nothing but NET_ADMIN, which only root is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostOrder:
-    """A host: its name, its address, the Compose service of its agent, and that of its program where it has a pair."""
+    """A host: its name, its address, the Compose service of its agent, and that of its program where it has a pair.
+
+    `breaks`: a fault of the plan breaks its network, so that its agent needs NET_ADMIN.
+    """
 
     name: str
     role: str
     address: str
     agent: str
     program: str | None = None
+    breaks: bool = False
 
 
 @dataclass(slots=True)
@@ -65,14 +76,25 @@ def fleets_for(plan: Plan, wanted: int | None) -> int:
 
 def hosts_of(plan: Plan, subnet: ipaddress.IPv4Network, fleets: int) -> list[HostOrder]:
     """A host for each service, then the fleets. The first address is the gateway's."""
+    broken = broken_networks(plan)
+    addresses = (str(subnet[n]) for n in itertools.count(2))
     hosts = []
-    for n, service in enumerate(plan.services):
+    for service in plan.services:
         agent, program = _services_of(service)
-        hosts.append(HostOrder(service.name, "server", str(subnet[n + 2]), agent, program))
-    for n in range(fleets):
-        name = f"client-{n + 1}"
-        hosts.append(HostOrder(name, "client", str(subnet[len(plan.services) + n + 2]), name))
+        hosts.append(HostOrder(service.name, "server", next(addresses), agent, program, service.name in broken))
+    for n, played in enumerate(played_by(plan, fleets), 1):
+        name = f"client-{n}"
+        hosts.append(HostOrder(name, "client", next(addresses), name, breaks=bool(played & broken)))
     return hosts
+
+
+def played_by(plan: Plan, fleets: int) -> list[set[str]]:
+    """The groups and clients that each of so many client hosts plays."""
+    hands = deal(plan.groups, fleets)
+    played = [
+        {group.name for group in hand} | {f"{g.name}-{c.number}" for g in hand for c in g.clients} for hand in hands
+    ]
+    return played + [set[str]() for _ in range(fleets - len(hands))]
 
 
 def _services_of(service: Service) -> tuple[str, str | None]:
@@ -103,7 +125,13 @@ def network(subnet: ipaddress.IPv4Network, labels: Mapping[str, str]) -> dict[st
 
 
 def agent_service(host: HostOrder, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The container of an agent: PID 1, spoken to over its standard input and output, with no capability at all."""
+    """The container of an agent: PID 1, spoken to over its standard input and output.
+
+    It has no capability at all, unless it has to break its network.
+    """
+    environment = {"MIDSESSION_SERVICE": host.role, "TMPDIR": STATE}
+    if host.breaks:
+        environment["MIDSESSION_USER"] = str(_USER)
     return {
         "image": SERVER_IMAGE if host.role == "server" else CLIENT_IMAGE,
         "pull_policy": "never",
@@ -111,15 +139,16 @@ def agent_service(host: HostOrder, labels: Mapping[str, str]) -> dict[str, Any]:
         "stdin_open": True,
         "init": False,
         "hostname": host.name,
-        "environment": {"MIDSESSION_SERVICE": host.role, "TMPDIR": _STATE},
+        "environment": environment,
         "read_only": True,
         "tmpfs": ["/tmp"],
-        "volumes": [{"type": "volume", "target": _STATE}],
+        "volumes": [{"type": "volume", "target": STATE}],
         "networks": {DATA: {"ipv4_address": host.address, "aliases": [host.name]}},
         "logging": {"driver": "none"},  # what it says is heard over the attached stream
         "labels": dict(labels),
         **_NO_PRIVILEGES,
         **_LIMITS,
+        **(_BREAKS_ITS_NETWORK if host.breaks else {}),
     }
 
 

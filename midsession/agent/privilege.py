@@ -1,0 +1,46 @@
+"""Become an ordinary user who may still configure the network: CAP_NET_ADMIN without root, see capabilities(7).
+
+An engine gives a capability to a container's root alone (an ordinary user's first exec loses it). So an agent that has
+to break its network starts as root, with that capability and what it takes to become somebody else; here it becomes
+that user and keeps CAP_NET_ADMIN. The programs that it starts are the same user, without any capability.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from midsession.agent import libc
+
+USER_VARIABLE = "MIDSESSION_USER"
+"""The number of the user, and of the group, that the agent becomes."""
+
+_NET_ADMIN = 1 << libc.CAP_NET_ADMIN
+
+
+def become(user: int) -> None:
+    """Be that user and its group from now on, with CAP_NET_ADMIN as the one capability. Raises OSError."""
+    libc.keep_capabilities(True)
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    libc.set_capabilities(_NET_ADMIN, inheritable=0)
+    libc.keep_capabilities(False)
+
+
+@contextmanager
+def lent() -> Iterator[None]:
+    """What is started meanwhile has our CAP_NET_ADMIN too: for tools like `nft`, never for a program under test.
+
+    Root's children have what root has. Raises OSError for a user who has it not.
+    """
+    if os.geteuid() == 0:
+        yield
+        return
+    libc.set_capabilities(_NET_ADMIN, inheritable=_NET_ADMIN)
+    libc.raise_ambient(libc.CAP_NET_ADMIN)
+    try:
+        yield
+    finally:
+        libc.set_capabilities(_NET_ADMIN, inheritable=0)  # what is not inheritable is not ambient
