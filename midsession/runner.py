@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from midsession.agent.protocol import Finish, Records, Reply, Stop, Subscribe, Tell
+from midsession.agent.protocol import Finish, Prepare, Records, Reply, Stop, Subscribe, Tell
 from midsession.core import conductor as c
 from midsession.core import job
 from midsession.core.placement import deal
@@ -244,6 +244,7 @@ class _Run:
                 if service.autostart:
                     await self._start_service(service)
             await self._until(fleets, FLEET_READY_WITHIN_S, "client programs ready")
+            await self._prepare()
         finally:
             fleets.cancel()
 
@@ -286,6 +287,15 @@ class _Run:
             await self._answer(host.ask(Subscribe(id=0, events=services)), f"{host.name} subscribed")
         for fleet in self._fleets.values():
             await self._answer(fleet.host.ask(Subscribe(id=0, events=fleets)), f"{fleet.host.name} subscribed")
+
+    async def _prepare(self) -> None:
+        """Nothing that a fault needs is first made, or first touched since a program was forked, when it comes."""
+        needs: dict[str, set[str]] = {}
+        for fault in self._faults.values():
+            for host in self._hosts_of(fault.place(self._plan)) if fault.needs else ():
+                needs.setdefault(host.name, set()).update(fault.needs)
+        asked = [self._host(name).ask(Prepare(id=0, abilities=sorted(abilities))) for name, abilities in needs.items()]
+        await self._answer(asyncio.gather(*asked), "hosts prepared for faults")
 
     async def _start_service(self, service: Service) -> None:
         host = self._services[service.name]

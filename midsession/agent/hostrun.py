@@ -15,7 +15,9 @@ from midsession.agent.book import Book
 from midsession.agent.channel import Channel
 from midsession.agent.directory import Directory
 from midsession.agent.loop import Loop
+from midsession.agent.nft import NftError
 from midsession.agent.protocol import Configure
+from midsession.agent.ruleset import Ruleset
 from midsession.agent.say import say
 from midsession.agent.source import Source
 from midsession.agent.tail import Tail
@@ -36,6 +38,8 @@ class HostRun:
         self.name = ask.host
         self.incarnations = 0
         self.faults: set[str] = set()
+        self.ruleset: Ruleset | None = None
+        """The packet rules of this host, once something needed them."""
         self._cures: dict[str, Cure | None] = {}
         self.directory = Directory(ask.host, ask.directory)
         try:
@@ -122,6 +126,15 @@ class HostRun:
                 self.heal(fault)
             except (OSError, Refused) as error:
                 say(f"cannot heal {fault}: {error}")
+        self._remove_rules()
+
+    def _remove_rules(self) -> None:
+        ruleset, self.ruleset = self.ruleset, None
+        if ruleset is not None:
+            try:
+                ruleset.remove()
+            except NftError as error:
+                say(f"cannot take the packet rules away: {error}")
 
     def finish(self) -> None:
         """Close the book with its trailer. What is in the files is still pushed, listed and fetched."""

@@ -39,11 +39,15 @@ class Nft:
 
     def __init__(self) -> None:
         library = _library()
-        self._run: Callable[[str], str] = _Context(library).run if library else _by_command
+        self._run: Callable[..., str] = _Context(library).run if library else _by_command
 
     def run(self, commands: str) -> None:
         """Carry out some lines of commands, all or none."""
         self._run(commands)
+
+    def rehearse(self, commands: str) -> None:
+        """Have the kernel check some lines of commands, and change nothing (`nft --check`)."""
+        self._run(commands, dry=True)
 
     def list(self, what: str) -> list[dict[str, Any]]:
         """What the kernel has, as nft's JSON objects (libnftables-json(5)): `list("tables")`."""
@@ -64,7 +68,8 @@ class _Context:
         library.nft_ctx_buffer_output(self._context)
         library.nft_ctx_buffer_error(self._context)
 
-    def run(self, commands: str) -> str:
+    def run(self, commands: str, dry: bool = False) -> str:
+        self._library.nft_ctx_set_dry_run(self._context, dry)
         failed = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
         said = self._library.nft_ctx_get_output_buffer(self._context) or b""
         wrong = self._library.nft_ctx_get_error_buffer(self._context) or b""
@@ -80,18 +85,20 @@ def _library() -> ctypes.CDLL | None:
     except OSError:
         return None
     library.nft_ctx_new.restype = ctypes.c_void_p
+    library.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
     library.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
     library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
     return library
 
 
-def _by_command(commands: str) -> str:
+def _by_command(commands: str, dry: bool = False) -> str:
     command = shutil.which("nft")
     if command is None:
         raise NftError("there is no nft on this host")
+    arguments = [*(["-c"] if dry else []), "-j", "-f", "-"]
     with privilege.lent():
         done = subprocess.run(
-            [command, "-j", "-f", "-"], input=commands.encode(), capture_output=True, timeout=_WITHIN_S, check=False
+            [command, *arguments], input=commands.encode(), capture_output=True, timeout=_WITHIN_S, check=False
         )
     if done.returncode:
         raise NftError(_first_line(done.stderr))

@@ -138,23 +138,37 @@ class Thaw(_Request, frozen=True, kw_only=True, tag="thaw"):
     fault: str = ""
 
 
+class Prepare(_Request, frozen=True, kw_only=True, tag="prepare"):
+    """Have ready what faults will need, so that none has to wait for it. Nothing is broken by it.
+
+    `abilities` are those of `midsession.faults.base`; for most there is nothing to do.
+    """
+
+    abilities: list[str]
+
+
 class Filter(_Request, frozen=True, kw_only=True, tag="filter"):
     """Drop packets between this host and others, or answer them with RST, until `Unfilter`; writes `injected`.
 
-    The rules stand in a table of their own, named after the step, so that faults stack and heal independently. They
+    The rules stand in chains of their own, named after the step, so that faults stack and heal independently. They
     are for packets whose one end is `own`, this host's address on the network under test: its other networks are never
-    touched. `peers`: only packets from or to these addresses (None: any). `direction` is seen from here: `to` this
-    host, `from` it, `both`. `which`: `all` packets; `request`, SYN without ACK; `opening`, any TCP segment with SYN;
-    `live`, those of the TCP connections that are open at this moment. `act`: `drop`, or `reset` (only `to`; RST to the
-    sender). Of what fits so far, only packets of more than `over_bytes`, only each `every`-th (counted from 1), or
-    each with the probability `share`. `witnessed` is written once a packet has met the rule.
+    touched. `peers`: only packets from or to these addresses (None: any); `protocol`, `own_port` and `peer_port`
+    likewise. `direction` is seen from here: `to` this host, `from` it, `both`. `which`: `all` packets; `request`, SYN
+    without ACK; `opening`, any TCP segment with SYN; `live`, those of the TCP connections that are open at this moment.
+    `idle_s`: only those of TCP connections that had no packet for so long. `act`: `drop`, or `reset` (RST to the
+    sender; only `to`, or with `idle_s`). Of what fits so far, only packets of more than `over_bytes`, only each
+    `every`-th (counted from 1), or each with the probability `share`. `witnessed` is written once a packet was hit.
     """
 
     fault: str
     own: str
     peers: list[str] | None = None
+    protocol: Literal["tcp", "udp"] | None = None
+    own_port: int | None = None
+    peer_port: int | None = None
     direction: Literal["both", "to", "from"] = "both"
     which: Literal["all", "request", "opening", "live"] = "all"
+    idle_s: float | None = None
     act: Literal["drop", "reset"] = "drop"
     over_bytes: int | None = None
     every: int | None = None
@@ -231,8 +245,8 @@ class Shutdown(_Request, frozen=True, kw_only=True, tag="shutdown"):
 
 
 Request = (
-    Configure | Subscribe | Start | Kill | Stop | Freeze | Thaw | Filter | Unfilter | Link | Destroy | Tell | Status
-    | AwaitPort | List | Fetch | Finish | Shutdown
+    Configure | Subscribe | Start | Kill | Stop | Freeze | Thaw | Prepare | Filter | Unfilter | Link | Destroy | Tell
+    | Status | AwaitPort | List | Fetch | Finish | Shutdown
 )  # fmt: skip
 FromAgent = Hello | Reply | Records
 

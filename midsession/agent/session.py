@@ -1,13 +1,15 @@
-"""The verbs of a run's frame: configure, subscribe, list, fetch, finish, shutdown."""
+"""The verbs of a run's frame: configure, subscribe, prepare, list, fetch, finish, shutdown."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from midsession.agent import filter as filters
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
-from midsession.agent.protocol import Configure, Fetch, Finish, List, Shutdown, Subscribe
+from midsession.agent.protocol import Configure, Fetch, Finish, List, Prepare, Shutdown, Subscribe
 from midsession.core.record import Event
 
 if TYPE_CHECKING:
@@ -44,6 +46,13 @@ def subscribe(agent: Agent, ask: Subscribe, _answer: Answer) -> dict[str, Any]:
     return {}
 
 
+def prepare(agent: Agent, ask: Prepare, _answer: Answer) -> dict[str, Any]:
+    """Have ready what faults will need."""
+    for ability in ask.abilities:
+        _PREPARE.get(ability, _nothing)(agent)
+    return {}
+
+
 def list_files(agent: Agent, _ask: List, _answer: Answer) -> dict[str, Any]:
     """Our event files and logs, with their sizes."""
     return {"files": agent.any_run().directory.sizes()}
@@ -77,9 +86,17 @@ def shutdown(agent: Agent, _ask: Shutdown, answer: Answer) -> None:
     agent.supervisor.end(gone)
 
 
+def _nothing(_agent: Agent) -> None:
+    """Most abilities need no preparation."""
+
+
+_PREPARE: dict[str, Callable[[Agent], None]] = {"filter": filters.prepare}
+
+
 VERBS: dict[type[Any], Any] = {
     Configure: configure,
     Subscribe: subscribe,
+    Prepare: prepare,
     List: list_files,
     Fetch: fetch,
     Finish: finish,

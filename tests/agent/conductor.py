@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +158,20 @@ class TestConductor:
 
 
 class Agent:
-    """`python -m midsession.agent`, or Python source text that calls one of its functions, as a child process."""
+    """`python -m midsession.agent`, or Python source text that calls one of its functions, as a child process.
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None, code: str | None = None) -> None:
+    `prefix` is a command that becomes it, like `unshare`.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        code: str | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *(["-c", code] if code else ["-m", "midsession.agent"]), *arguments],
+            [*prefix, sys.executable, *(["-c", code] if code else ["-m", "midsession.agent"]), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

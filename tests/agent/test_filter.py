@@ -1,0 +1,142 @@
+"""The agent's packet rules on the kernel, in a network namespace of the test's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midsession.agent.protocol import Configure, Filter, Finish, Prepare, Request, Unfilter
+from tests.agent.conductor import Agent, Refusal, TestConductor
+
+pytestmark = pytest.mark.netns
+
+OWN = "10.9.0.1"
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--net")
+FOREIGN = "table ip of_another {\nchain input { type filter hook input priority 5; policy accept; }\n}"
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    """An agent that is root of a network namespace of its own."""
+    process = Agent("--stdio", prefix=NAMESPACE)
+    yield process
+    process.end()
+
+
+@pytest.fixture
+def conductor(agent: Agent, tmp_path: Path) -> TestConductor:
+    """Its conductor, in a run that has begun."""
+    conductor = agent.conductor(tmp_path)
+    conductor.begin("injected", "healed")
+    return conductor
+
+
+def inside(agent: Agent, *command: str) -> str:
+    """What a command says in the agent's namespace: not by way of the agent."""
+    enter = ["nsenter", "--user", "--preserve-credentials", "--net", "--target", str(agent.process.pid)]
+    return subprocess.run([*enter, *command], capture_output=True, text=True, check=True, timeout=10).stdout
+
+
+def ruleset(agent: Agent) -> list[dict[str, Any]]:
+    """The whole ruleset of the agent's namespace, as nft's objects."""
+    listed: list[dict[str, Any]] = json.loads(inside(agent, "nft", "-j", "list", "ruleset"))["nftables"]
+    return listed
+
+
+def names(agent: Agent, kind: str) -> list[str]:
+    """The names of its tables, chains, sets or counters."""
+    return sorted(item[kind]["name"] for item in ruleset(agent) if kind in item)
+
+
+def cut(fault: str, **more: Any) -> Filter:
+    return Filter(id=0, fault=fault, own=OWN, **more)
+
+
+def test_what_is_prepared_is_empty(agent: Agent, conductor: TestConductor) -> None:
+    """Two hooks, and not one rule: no packet's fate is changed by what waits for a fault."""
+    conductor.ask(Prepare(id=0, abilities=["filter", "links"]))
+    assert (names(agent, "table"), names(agent, "chain")) == (["midsession"], ["input", "output"])
+    assert [item for item in ruleset(agent) if "rule" in item or "counter" in item or "set" in item] == []
+
+
+def test_faults_stack_and_heal_one_by_one(agent: Agent, conductor: TestConductor) -> None:
+    """Each takes its own rules, sets and counters away, in any order, and leaves the others' in force."""
+    faults = [cut("a"), cut("b-2", which="live"), cut("c", direction="to"), cut("d", idle_s=1.0, direction="from")]
+    for fault in faults:
+        conductor.ask(fault)
+    assert names(agent, "counter") == sorted(f"{kind}_{f.fault}" for f in faults for kind in ("hit", "seen"))
+    left = {"a", "b-2", "c", "d"}
+    for fault in ("b-2", "a", "d", "c"):
+        conductor.ask(Unfilter(id=0, fault=fault))
+        left.discard(fault)
+        assert {name.partition("_")[2] for name in names(agent, "counter")} == left
+        jumps = [item["rule"]["expr"][0]["jump"]["target"] for item in ruleset(agent) if _jumps(item)]
+        assert {jump.partition("_")[2] for jump in jumps} == left
+        assert len(jumps) == len(names(agent, "chain")) - 2
+    assert names(agent, "set") == []
+    conductor.wait_record("healed", lambda record: record.fields["fault"] == "c")
+    assert [record.fields["fault"] for record in conductor.of("healed")] == ["b-2", "a", "d", "c"]
+
+
+def _jumps(item: dict[str, Any]) -> bool:
+    return "rule" in item and item["rule"]["chain"] in ("input", "output")
+
+
+def test_what_a_fault_dropped_is_told_by_its_cure(agent: Agent, conductor: TestConductor) -> None:
+    """Packets and bytes that were hit; a fault beside it counts for itself."""
+    inside(agent, "ip", "address", "add", f"{OWN}/24", "dev", "lo")
+    inside(agent, "ip", "link", "set", "lo", "up")
+    conductor.ask(cut("out", direction="from", protocol="udp", peer_port=7))
+    conductor.ask(cut("tcp", direction="from", protocol="tcp"))
+    send = f"import socket; s = socket.socket(2, 2); s.bind(('{OWN}', 0)); s.sendto(b'x' * 72, ('{OWN}', 7))"
+    with pytest.raises(subprocess.CalledProcessError):
+        inside(agent, "python3", "-c", send)  # sendto says EPERM: dropped where it leaves
+    assert conductor.ask(Unfilter(id=0, fault="out")) == {"packets": 1, "bytes": 100, "seen": 1}
+    assert conductor.ask(Unfilter(id=0, fault="tcp")) == {"packets": 0, "bytes": 0, "seen": 0}
+
+
+def test_a_rule_that_the_kernel_refuses_leaves_nothing(agent: Agent, conductor: TestConductor) -> None:
+    """One transaction: a set that cannot be made takes the chains and counters with it; the next fault works."""
+    conductor.ask(Prepare(id=0, abilities=["filter"]))
+    before = ruleset(agent)
+    with pytest.raises(Refusal, match="nftables"):
+        conductor.ask(cut("vast", idle_s=1e15))
+    assert ruleset(agent) == before
+    assert conductor.ask(cut("vast")) == {}
+
+
+def test_a_step_is_injected_once_and_healed_twice(agent: Agent, conductor: TestConductor) -> None:
+    """The second injection is refused and changes nothing; the second cure finds nothing to do."""
+    conductor.ask(cut("a"))
+    before = ruleset(agent)
+    with pytest.raises(Refusal, match="a is in force already"):
+        conductor.ask(cut("a", direction="to"))
+    assert ruleset(agent) == before
+    assert conductor.ask(Unfilter(id=0, fault="a"))["packets"] == 0
+    assert conductor.ask(Unfilter(id=0, fault="a")) == {}
+
+
+AGAIN = Configure(id=0, run="again", host="server", seed=1, plan="p")
+
+
+@pytest.mark.parametrize("end", [Finish(id=0), AGAIN])
+def test_the_end_of_a_run_leaves_the_ruleset_as_it_was(agent: Agent, conductor: TestConductor, end: Request) -> None:
+    """Healed or not, nothing of ours stays; another's table is neither touched nor listed as ours."""
+    inside(agent, "nft", FOREIGN)
+    before = ruleset(agent)
+    conductor.ask(Prepare(id=0, abilities=["filter"]))
+    conductor.ask(cut("a"))
+    conductor.ask(cut("b", which="live"))
+    assert len(ruleset(agent)) > len(before)
+    conductor.ask(end)
+    assert [_plain(item) for item in ruleset(agent)] == [_plain(item) for item in before]
+
+
+def _plain(item: dict[str, Any]) -> Any:
+    """Without handles, which the kernel counts up."""
+    return {kind: {k: v for k, v in body.items() if k != "handle"} for kind, body in item.items()}
