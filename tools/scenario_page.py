@@ -261,7 +261,7 @@ def _plain(value: object) -> str:
 
 def _meaning(model: type[Model], name: str) -> str:
     """The field's docstring, else that of the mapping that it holds."""
-    said = model.model_fields[name].description
+    said = model.said_of(name)
     inner = [kind for kind in _members(_hints(model)[name]) if isinstance(kind, type) and issubclass(kind, Model)]
     return said or (_first_sentence(inner[0].__doc__) if inner else "")
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache, partial
 from typing import Annotated, Any, ClassVar, Literal, Union
 
 import msgspec
-from pydantic import AfterValidator, BeforeValidator, Field, WrapValidator, create_model
+from pydantic import BeforeValidator, Field, create_model
 
-from midsession.core.shape import Duration, EventName, Model, Rate, Share, Size, SpanText, model_of, plain
+from midsession.core.shape import Duration, EventName, Late, Model, Rate, Share, Size, SpanText, model_of, plain
 from midsession.core.texts import Address, Argument, Base64, FileName, Hex, InnerPath, Line, Name, Regex, Text
 from midsession.core.wrong import Wrong, did_you_mean, quoted
 
@@ -234,8 +235,6 @@ class Instruction(Model):
 
 
 Script = Annotated[list[Instruction], Field(min_length=1, max_length=1000)]
-Repeat.model_rebuild()
-Instruction.model_rebuild()
 
 
 # --- clients and services ------------------------------------------------------------------------------------------
@@ -339,7 +338,7 @@ class Service(Model):
     """false: absent until the timeline starts it."""
     grace_s: Duration = 5.0
     """From SIGTERM to SIGKILL."""
-    ready: Ready = Ready()
+    ready: Ready = Ready.model_construct()
     env: Annotated[dict[str, Argument], Field(max_length=1000)] = Field(default={})
     """Environment variables."""
     files: Annotated[list[FileName], Field(max_length=20)] = Field(default=[])
@@ -448,9 +447,6 @@ class When(Model):
         return next((kind for kind in cls.allowed if kind in mapping), None)
 
 
-When.model_rebuild()
-
-
 class Action(Model):
     """One step of the timeline: when it happens, and exactly one action."""
 
@@ -526,7 +522,8 @@ class Language:
 
     def __init__(self, faults: Mapping[str, type[Any]], checks: Mapping[str, type[Any]]) -> None:
         self.faults, self.checks = dict(faults), dict(checks)
-        self._check_models = {kind: model_of(cls) for kind, cls in sorted(checks.items())}
+        self.fault_model = cache(self._fault_model)
+        self.check_model = cache(self._check_model)
         self.action = self._action_model()
         self.scenario = self._scenario_model()
 
@@ -535,24 +532,42 @@ class Language:
         """The verbs of the faults that heal."""
         return frozenset(verb for verb, fault in self.faults.items() if getattr(fault, "healable", False))
 
+    def _fault_model(self, verb: str) -> type[Model]:
+        """The mapping below a fault's verb."""
+        fields = {field.name for field in dataclasses.fields(self.faults[verb])}
+        return model_of(self.faults[verb], "target" if "target" in fields else None)
+
+    def _check_model(self, kind: str) -> type[Model]:
+        """The mapping of a check."""
+        return model_of(self.checks[kind])
+
     def _action_model(self) -> type[Action]:
         fields: dict[str, Any] = {verb: (kind | None, None) for verb, kind in OWN_VERBS.items()}
-        for verb, cls in sorted(self.faults.items()):
-            fields[verb if verb.isidentifier() else f"{verb}_"] = (_fault_type(cls) | None, None)
+        for verb in sorted(self.faults):
+            late = Late(partial(self._fault, verb), partial(self.fault_model, verb))
+            fields[verb if verb.isidentifier() else f"{verb}_"] = (Annotated[Any, late] | None, None)
         model = create_model("Step", __base__=Action, __doc__=Action.__doc__, **fields)
         model.one_of = tuple(sorted({*OWN_VERBS, *self.faults}))
         return model
 
     def _scenario_model(self) -> type[Scenario]:
-        models = tuple(self._check_models.values())
-        check = Annotated[Union[models], WrapValidator(self._check)] if models else Any  # noqa: UP007 - built from values
+        check = Annotated[Any, Late(self._check, self._any_check)] if self.checks else Any
         steps: Any = Annotated[list.__class_getitem__(self.action), Field(max_length=500)]
         checks: Any = Annotated[list.__class_getitem__(check), Field(min_length=1, max_length=500)]
         return create_model(
             "Scenario", __base__=Scenario, __doc__=Scenario.__doc__, timeline=(steps, []), checks=(checks, ...)
         )
 
-    def _check(self, data: object, _: object) -> CheckEntry:
+    def _fault(self, verb: str, data: object) -> Model:
+        """Read a fault, and try it out: what its `__post_init__` refuses is refused here."""
+        model = self.fault_model(verb).model_validate(data)
+        _built(self.faults[verb], plain(model))
+        return model
+
+    def _any_check(self) -> Any:
+        return Union[tuple(map(self.check_model, sorted(self.checks)))]  # noqa: UP007 - built from values
+
+    def _check(self, data: object) -> CheckEntry:
         """Read one entry of `checks`: the kind is the check whose naming key it has."""
         if not isinstance(data, dict):
             raise Wrong("wrong-type", f"expected a mapping, not {quoted(data)}", "a check is a mapping like 'never: …'")
@@ -561,26 +576,14 @@ class Language:
             first = next(iter(data), "")
             remedy = did_you_mean(first, self.checks)
             raise Wrong("unknown-check", f"unknown check {quoted(first)}", remedy)
-        model = self._check_models[kind].model_validate(data)
-        args = plain(model)
+        args = plain(self.check_model(kind).model_validate(data))
         _built(self.checks[kind], args)
         return CheckEntry(kind, args)
 
     def check_kind(self, data: Mapping[str, object]) -> str | None:
         """The kind of a check: the one that is named by a key of it and knows most of its keys."""
-        named = [kind for kind in self._check_models if kind in data]
-        return max(named, key=lambda kind: len(self._check_models[kind].yaml_keys().keys() & data.keys()), default=None)
-
-
-def _fault_type(cls: type[Any]) -> Any:
-    """A fault's model, which is also tried out: what its `__post_init__` refuses is refused here."""
-
-    def tried(model: Model) -> Model:
-        _built(cls, plain(model))
-        return model
-
-    fields = {field.name for field in dataclasses.fields(cls)}
-    return Annotated[model_of(cls, "target" if "target" in fields else None), AfterValidator(tried)]
+        named = [kind for kind in sorted(self.checks) if kind in data]
+        return max(named, key=lambda kind: len(self.check_model(kind).yaml_keys().keys() & data.keys()), default=None)
 
 
 def _built(cls: type[Any], args: dict[str, Any]) -> Any:

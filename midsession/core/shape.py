@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
@@ -23,14 +23,15 @@ from pydantic import (
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     Strict,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
     create_model,
     model_validator,
 )
-from pydantic_core import InitErrorDetails
+from pydantic_core import InitErrorDetails, core_schema
 
-from midsession.core import units
+from midsession.core import docstrings, units
 from midsession.core.loader import Node
 from midsession.core.record import Event
 from midsession.core.texts import Regex
@@ -73,7 +74,7 @@ class Model(BaseModel):
         strict=True,
         frozen=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
+        defer_build=True,  # else each model is built by itself, and once more within every model that holds it
         alias_generator=lambda name: units.split_name(name)[0],
     )
 
@@ -167,6 +168,12 @@ class Model(BaseModel):
         )
 
     @classmethod
+    def said_of(cls, field: str) -> str | None:
+        """What a field means: its own description, else its docstring. Reads the source, so only what explains the
+        language asks for it (pydantic's `use_attribute_docstrings` would read it at every start)."""
+        return cls.model_fields[field].description or docstrings.of_attributes(cls).get(field)
+
+    @classmethod
     def alternative(cls, key: str) -> JsonSchema:
         """The JSON Schema of "this one of `one_of` was chosen"."""
         return {"required": [key]}
@@ -174,6 +181,9 @@ class Model(BaseModel):
     @classmethod
     def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> JsonSchema:
         schema = handler.resolve_ref_schema(handler(core))
+        for key, name in cls.yaml_keys().items():
+            if said := cls.said_of(name):
+                schema["properties"][key]["description"] = said
         if cls.one_of:
             schema["oneOf"] = [cls.alternative(key) for key in cls.one_of]
         forms: list[JsonSchema] = []
@@ -190,6 +200,25 @@ class Model(BaseModel):
         schema.update({key: inner.pop(key) for key in ("title", "description") if key in inner})
         schema["anyOf"] = [*forms, inner]
         return schema
+
+
+class Late:
+    """Marks a field whose type is made when it is needed: one run uses few of the models that the language has.
+
+    `read` turns a value into the field's, and raises as a validator does; `schema_of` gives the type that stands for
+    the field in the JSON Schema.
+    """
+
+    def __init__(self, read: Callable[[object], object], schema_of: Callable[[], Any]) -> None:
+        self._read, self._schema_of = read, schema_of
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._read)
+
+    def __get_pydantic_json_schema__(self, core: object, handler: GetJsonSchemaHandler) -> JsonSchema:
+        adapter = TypeAdapter(self._schema_of())
+        adapter.rebuild()
+        return handler(core_schema.definitions_schema(adapter.core_schema, []))  # so that the type gets its own entry
 
 
 def _odd_key(loc: tuple[str, ...], wrong: Wrong) -> InitErrorDetails:
