@@ -61,7 +61,8 @@ def read_files(directory: Path) -> dict[str, LogFile]:
 
 def read_history(directory: Path) -> History:
     """The history of a stored run. Raises NotARun; a cut, corrupt or missing log is no error but a gap in it."""
-    return History.of(read_plan(directory), read_files(directory), _hosts(read_run(directory)))
+    run = read_run(directory)
+    return History.of(read_plan(directory), read_files(directory), _hosts(run), _name(run))
 
 
 def judge_run(directory: Path, history: History | None = None) -> Verdict:
@@ -111,6 +112,10 @@ def write_whole(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+
+
+def _name(run: dict[str, Any]) -> str:
+    return str(run.get("run") or "")
 
 
 def _hosts(run: dict[str, Any]) -> list[str]:

@@ -55,6 +55,18 @@ def test_a_host_of_which_nothing_came_back_is_missed(tmp_path: Path) -> None:
     assert rundir.judge_run(tmp_path).status is Status.INCONCLUSIVE
 
 
+def test_logs_that_are_all_of_another_run_of_the_same_plan_are_strangers(tmp_path: Path) -> None:
+    """They are whole and agree among themselves; run.json knows better."""
+    stored(tmp_path)
+    assert rundir.judge_run(tmp_path).status is Status.PASS
+    (tmp_path / "run.json").write_bytes(msgspec.json.encode({"run": "run-2"}))
+    verdict = rundir.judge_run(tmp_path)
+    assert verdict.status is Status.INCONCLUSIVE
+    (logs,) = (f for f in verdict.findings if f.check == "logs")
+    assert logs.offenders == sorted(path.name for path in (tmp_path / "events").iterdir())
+    assert "belongs to the run run-1, not to run-2" in logs.seen
+
+
 def test_problems_of_the_harness_make_a_stored_run_an_error(tmp_path: Path) -> None:
     """Also those that came after the last log was closed."""
     stored(tmp_path, problems=["close: a container is left"])

@@ -37,17 +37,20 @@ class History:
     everything that asks for an instant raises CannotTell.
     """
 
-    def __init__(self, plan: Plan, files: Mapping[str, LogFile], hosts: Collection[str] = ()) -> None:
+    def __init__(self, plan: Plan, files: Mapping[str, LogFile], hosts: Collection[str] = (), run: str = "") -> None:
         self.plan = plan
         self._files = {f.header: f for _, f in sorted(files.items()) if f.header}
         self._by_writer = {(h.host, h.writer, h.incarnation): f for h, f in self._files.items()}
-        self.gaps: Sequence[Gap] = find_gaps(plan, files, hosts)
+        self.gaps: Sequence[Gap] = find_gaps(plan, files, hosts, run)
         self.records: Sequence[Record] = _merge(list(self._by_writer.items()), self.comparable)
 
     @staticmethod
-    def of(plan: Plan, files: Mapping[str, LogFile], hosts: Collection[str] = ()) -> History:
-        """The history of a run: its plan, its files by name, and the hosts known to have taken part."""
-        return History(plan, files, hosts)
+    def of(plan: Plan, files: Mapping[str, LogFile], hosts: Collection[str] = (), run: str = "") -> History:
+        """The history of a run: its plan, its files by name, the hosts known to have taken part, and its own name.
+
+        Files of another run are gaps; without the name, the conductor's file says which run this is.
+        """
+        return History(plan, files, hosts, run)
 
     def __len__(self) -> int:
         return len(self.records)

@@ -33,16 +33,17 @@ class Gap(msgspec.Struct, frozen=True):
         return f"{self.file}: {self.why}"
 
 
-def find_gaps(plan: Plan, files: Mapping[str, LogFile], hosts: Collection[str] = ()) -> list[Gap]:
+def find_gaps(plan: Plan, files: Mapping[str, LogFile], hosts: Collection[str] = (), run: str = "") -> list[Gap]:
     """Every file that is not whole or not there, in the order of their names.
 
     `hosts` are further hosts that are known to have taken part (from `run.json`); the plan's services and the hosts
     that the files themselves name are always expected to have an agent's file, and the run to have a conductor's.
+    `run` is the run's name (from `run.json`); empty: the conductor's file says which run this is.
     """
     exits = _exits(files)
     gaps = {name: gap for name, file in files.items() if (gap := _gap(name, file, exits))}
     gaps |= {gap.file: gap for gap in _missing(plan, files, hosts, exits)}
-    gaps |= {gap.file: gap for gap in _strangers(plan, files)}
+    gaps |= {gap.file: gap for gap in _strangers(plan, files, run)}
     return [gaps[name] for name in sorted(gaps)]
 
 
@@ -108,15 +109,17 @@ def _wrote_nothing(exited: Record | None) -> bool:
     return exited is not None and not exited.fields.get("event_bytes")
 
 
-def _strangers(plan: Plan, files: Mapping[str, LogFile]) -> Iterator[Gap]:
-    """Files of another run or plan: the conductor's file (else the first by name) says which run this is."""
+def _strangers(plan: Plan, files: Mapping[str, LogFile], run: str) -> Iterator[Gap]:
+    """Files of another run, seed or plan."""
     headers = [(name, f.header) for name, f in sorted(files.items()) if f.header]
     if not headers:
         return
-    _, run = next(((name, h) for name, h in headers if h.writer == CONDUCTOR), headers[0])
-    own = plan.hash
+    _, first = next(((name, h) for name, h in headers if h.writer == CONDUCTOR), headers[0])
+    run, own = run or first.run, plan.hash
     for name, h in headers:
         if h.plan != own:
             yield Gap(name, f"belongs to the plan {h.plan}, not to {own}", h.host, h.writer)
-        elif (h.run, h.seed) != (run.run, run.seed):
-            yield Gap(name, f"belongs to the run {h.run}, not to {run.run}", h.host, h.writer)
+        elif h.run != run:
+            yield Gap(name, f"belongs to the run {h.run}, not to {run}", h.host, h.writer)
+        elif h.seed != plan.seed:
+            yield Gap(name, f"says the seed {h.seed}, and the plan {plan.seed}", h.host, h.writer)
