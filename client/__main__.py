@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -19,6 +20,8 @@ from client.hand import BYE, HandFleet, HandPlayer, Wish, play
 from client.journal import Account, complain, open_log, say
 from client.orders import Lines
 from midsession.core.job import READY_LINE, Job, Signal, decode_job, decode_order
+from midsession.core.pulse import BEAT_S, Pulse
+from midsession.core.record import Event
 from midsession.errors import MidsessionError
 
 _SPARE_DESCRIPTORS = 64  # the log, the loop's own, resolvers
@@ -125,6 +128,7 @@ async def _in_a_run(job: Job, log: Sink) -> int:
     Lines(0, lambda line: fleet.obey(decode_order(line)), stop.ask).start()
     say(READY_LINE)
     ticking = asyncio.create_task(_tick(account))
+    _beat(log, Pulse(time.monotonic_ns()), over)
     await over.wait()
     ticking.cancel()
     if fleet.over.done() and (failure := fleet.over.exception()):
@@ -155,6 +159,17 @@ async def _tick(account: Account) -> None:
     while True:
         await asyncio.sleep(1)
         account.tick()
+
+
+def _beat(log: Sink, pulse: Pulse, over: asyncio.Event) -> None:
+    """Write down whenever this process was not run in time, until all is over."""
+    if over.is_set():
+        return
+    now_ns = time.monotonic_ns()
+    if (stall := pulse.beat(now_ns)) is not None:
+        log.add(Event.STALLED, None, None, stall, now_ns)
+        log.flush()
+    asyncio.get_running_loop().call_later(BEAT_S, _beat, log, pulse, over)
 
 
 # --- both -------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from midsession.core import conductor as c
 from midsession.core import job
 from midsession.core.placement import deal
 from midsession.core.plan import GroupPlan, Plan, Service
+from midsession.core.pulse import BEAT_S, Pulse
 from midsession.core.record import Event, Record, decode_line
 from midsession.errors import EnvironmentLacks, HarnessError, MidsessionError
 from midsession.faults import build
@@ -320,12 +321,22 @@ class _Run:
         self._write(Event.BEGUN, {"plan": self._plan.hash, "seed": self._plan.seed, "name": self._plan.name}, start_ns)
         self._save(t0_ns=start_ns)
         self._timer = self._at(start_ns, lambda: self._begin(start_ns))
+        self._beat(Pulse(self._clock()))
         await asyncio.wait([self._over])  # bounded: the conductor ends the run at the plan's timeout
 
     def _begin(self, start_ns: int) -> None:
         with self._crashing():
             self._do(self._conductor.begin(start_ns))
             self._arm()
+
+    def _beat(self, pulse: Pulse) -> None:
+        """Write down whenever this process was not run in time, until the run is over."""
+        if self._over.done():
+            return
+        now_ns = self._clock()
+        if (stall := pulse.beat(now_ns)) is not None:
+            self._write(Event.STALLED, stall, now_ns)
+        self._loop.call_later(BEAT_S, self._beat, pulse)
 
     def _tick(self) -> None:
         self._armed_ns = None

@@ -157,6 +157,12 @@ class World:
         self.writer("server", "agent").append((at, "healed", None, None, {"fault": step}))
         return self
 
+    def stalls(self, until: float, for_s: float, host: str = "client-1", writer: str = "program") -> World:
+        """A writer was not run for so long, up to that instant."""
+        entry: Entry = (until, "stalled", None, None, {"for_ns": round(for_s * 1e9)})
+        self.writer(host, writer).append(entry)
+        return self
+
     def conducts(self, event: str, at: float, **fields: Any) -> World:
         """A record of the conductor's."""
         self.writer("conductor", "conductor").append((at, event, None, None, fields))

@@ -513,3 +513,16 @@ def test_interrupts_are_obeyed_in_time_even_when_nobody_answers(tmp_path: Path, 
     assert stage.lasted_s <= 5.0 + limit_s
     assert stage.testbed.calls[-1] == "close"
     assert own_records(result)
+
+
+def test_a_conductor_that_was_not_run_in_time_says_so(tmp_path: Path) -> None:
+    """A machine that stood still for 1.3 s while a reply was told: a `stalled` record, and none in a run in time."""
+    assert not [r for r in own_records(Stage(KILL_AND_RETURN, tmp_path).run()) if r.event == "stalled"]
+
+    def stand_still(record: Record) -> None:
+        if record.event == "effective" and record.fields["step"] == "crash":
+            stage.clock.advance(1.3)
+
+    stage = Stage(KILL_AND_RETURN, tmp_path, when=stand_still)
+    (stall,) = (r for r in own_records(stage.run()) if r.event == "stalled")
+    assert 1.2 <= stall.fields["for_ns"] / 1e9 <= 1.3

@@ -21,6 +21,7 @@ from midsession.agent.ruleset import Ruleset
 from midsession.agent.say import say
 from midsession.agent.source import Source
 from midsession.agent.tail import Tail
+from midsession.core.pulse import BEAT_S, Pulse
 from midsession.core.record import Event, Header
 
 Cure = Callable[[], dict[str, Any]]
@@ -51,6 +52,8 @@ class HostRun:
         self.tail = Tail(loop, self._own, channel.send, lambda: channel.crowded)
         self.book.on_written = self.tail.touch
         self._programs: dict[int, Source] = {}
+        self._loop, self._pulse = loop, Pulse(procfs.now_ns())
+        self._beating = loop.later(BEAT_S, self._beat)
 
     def header(self, writer: str, incarnation: int, pid: int) -> Header:
         """The header of a writer's file on this host."""
@@ -136,8 +139,16 @@ class HostRun:
             except NftError as error:
                 say(f"cannot take the packet rules away: {error}")
 
+    def _beat(self) -> None:
+        """Write down whenever this process was not run in time."""
+        now_ns = procfs.now_ns()
+        if (stall := self._pulse.beat(now_ns)) is not None:
+            self.book.append(Event.STALLED, stall, t_ns=now_ns)
+        self._beating = self._loop.later(BEAT_S, self._beat)
+
     def finish(self) -> None:
         """Close the book with its trailer. What is in the files is still pushed, listed and fetched."""
+        self._beating.cancel()
         self.book.close()
 
     @property
@@ -150,5 +161,5 @@ class HostRun:
         if not self.finished:
             self.heal_all()
         self.tail.close()
-        self.book.close()
+        self.finish()
         self.directory.remove()

@@ -36,7 +36,8 @@ class Every(Check):
     `end`, `closed`; but not a `lost` as `refused`, `unreachable` or `name`, which only an attempt meets), the clients
     with a connection open at that instant; for everything else, the clients whose session was not yet over then.
     Nothing in scope, or a client of whom the logs cannot tell, is inconclusive; a client that met nothing in time, or
-    ended without meeting it, is a failure.
+    ended without meeting it, is a failure. One that met it too late, but by no more than the hosts stood still in that
+    time (`stalled`), is inconclusive: they were too slow to tell.
     """
 
     kind: ClassVar[str] = "every"
@@ -92,10 +93,20 @@ class Every(Check):
         if met is not None and met.t_ns <= self._deadline_ns(origin_ns):
             return _Case(client, "met", met, "")
         if met is not None:
-            return _Case(client, "late", met, f"{self.meets} only {words.offset(met.t_ns, origin_ns)}")
+            return self._late(history, client, met, origin_ns)
         if outcome.known_until_ns >= self._deadline_ns(origin_ns):
             return _Case(client, "missed", later[-1] if later else None, words.seen_instead(later, origin_ns))
         return _Case(client, "unknown", None, outcome.reason)
+
+    def _late(self, history: History, client: str, met: Record, origin_ns: int | None) -> _Case:
+        assert origin_ns is not None, "there is no deadline without an instant to count it from"
+        stalled_ns = history.stalled_ns(origin_ns, met.t_ns)
+        word: Literal["unknown", "late"] = (
+            "unknown" if stalled_ns and met.t_ns - self._deadline_ns(origin_ns) <= stalled_ns else "late"
+        )
+        excuse = words.stalled(stalled_ns) if word == "unknown" else ""
+        seen = ", and ".join(filter(None, [f"{self.meets} only {words.offset(met.t_ns, origin_ns)}", excuse]))
+        return _Case(client, word, met, seen)
 
     def _fits(self, record: Record) -> bool:
         wanted = self.where if self.as_ is None else {**self.where, "how": self.as_}

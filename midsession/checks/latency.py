@@ -31,7 +31,8 @@ class Latency(Check):
     byte was read. A client that gave up waiting for a reply (`protocol_error` with nothing got) counts as one that took
     for ever; a reply that was outstanding when its connection was lost is no latency, and its number is said. Of few
     replies the high percentiles are the slowest one. A client of whom the logs cannot tell all makes it inconclusive,
-    unless the slowest reply seen is over the limit of `max`.
+    unless the slowest reply seen is over the limit of `max`. Time in which the hosts stood still (`stalled`) may not be
+    a reply's own: a limit that is kept without it and broken with it is inconclusive.
     """
 
     kind: ClassVar[str] = "latency"
@@ -60,15 +61,20 @@ class Latency(Check):
         unanswered = [r for r in self._of(history, Event.PROTOCOL_ERROR) if r.fields.get("got") is None]
         times = Histogram((int(r.fields["rtt_ns"]) for r in replies), never=len(unanswered))
         unknown = watch(history, Pattern(Event.REPLIED, self.latency.of, since=self.latency.since)).unknown
-        status = limits.status_of(self.at_most_s, times, times)
-        if unknown and not self._over_the_maximum(times):
+        stalls = [history.stalled_ns(r.t_ns - _rtt_ns(r), r.t_ns) for r in replies] if history.stalls else []
+        at_best = times
+        if any(stalls):
+            own = (_rtt_ns(r) - stalled for r, stalled in zip(replies, stalls, strict=True))
+            at_best = Histogram(own, never=len(unanswered))
+        status = limits.status_of(self.at_most_s, at_best, times)
+        if unknown and not self._over_the_maximum(at_best):
             status = Status.INCONCLUSIVE
         slowest = sorted(replies, key=_rtt_ns, reverse=True)
         return Finding(
             check=self.kind,
             status=status,
             promise=self.promise,
-            seen=self._seen(history, times, len(unanswered), unknown),
+            seen=words.with_excuse(self._seen(history, times, len(unanswered), unknown), status, stalls),
             support=len(times),
             witnesses=[*unanswered, *slowest][: words.SHOWN if status is Status.FAIL else 1],
             offenders=self._offenders(slowest, unanswered) if status is Status.FAIL else [],

@@ -45,6 +45,7 @@ OBSERVERS: dict[Event, frozenset[Kind]] = {
     Event.INJECTED: _AGENT,
     Event.WITNESSED: _AGENT,
     Event.HEALED: _AGENT,
+    Event.STALLED: frozenset({"client", "agent", "conductor"}),
     Event.EFFECTIVE: _CONDUCTOR,
     Event.BEGUN: _CONDUCTOR,
     Event.TRIGGERED: _CONDUCTOR,

@@ -31,7 +31,7 @@ class Recovery(Check):
     served: one that arrived later and was served at once has nothing to recover from. What a client still got on a
     connection that it had at that instant and then lost is no recovery. A client whose session ended without
     recovering counts as one that took for ever. One of whom the logs cannot tell may have taken any time: it makes
-    the finding inconclusive where that decides.
+    the finding inconclusive where that decides; so does time in which the hosts stood still (`stalled`).
     """
 
     kind: ClassVar[str] = "recovery"
@@ -69,13 +69,17 @@ class Recovery(Check):
         back = sorted((r for r in found.values() if r), key=lambda r: r.t_ns)
         took = [r.t_ns - origin_ns for r in back]
         at_worst = Histogram(took, never=len(missing))
-        at_best = Histogram([*took, *soonest], never=len(missing) - len(unknown))
+        stalls = [history.stalled_ns(origin_ns, r.t_ns) for r in back]
+        at_best = Histogram(
+            [*(t - stalled for t, stalled in zip(took, stalls, strict=True)), *soonest],
+            never=len(missing) - len(unknown),
+        )
         status = limits.status_of(self.at_most_s, at_best, at_worst)
         return Finding(
             check=self.kind,
             status=status,
             promise=self.promise,
-            seen=self._seen(history, clients, missing, at_worst, origin_ns),
+            seen=words.with_excuse(self._seen(history, clients, missing, at_worst, origin_ns), status, stalls),
             support=len(clients),
             witnesses=back[-1:],
             offenders=self._offenders(status, back, missing, origin_ns),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from midsession.core.history import History, Selection
 from midsession.core.record import Event, Record
+from midsession.core.verdict import Status
 
 SHOWN = 5
 """How many offenders or records a text names; the rest is counted."""
@@ -15,6 +16,17 @@ SHOWN = 5
 def offset(t_ns: int, origin_ns: int | None) -> str:
     """`at +1.234 s` after an origin; empty when there is none."""
     return "" if origin_ns is None else f"at +{(t_ns - origin_ns) / 1e9:.3f} s"
+
+
+def stalled(stalled_ns: int) -> str:
+    """`the host was stalled for 1.3 s`; empty for no time."""
+    return f"the host was stalled for {stalled_ns / 1e9:.1f} s" if stalled_ns else ""
+
+
+def with_excuse(seen: str, status: Status, stalls_ns: Sequence[int]) -> str:
+    """What was seen; where nobody can tell, with the longest time that the hosts stood still meanwhile."""
+    excuse = stalled(max(stalls_ns, default=0)) if status is Status.INCONCLUSIVE else ""
+    return f"{seen}; but {excuse}" if excuse else seen
 
 
 def times(n: int) -> str:

@@ -46,6 +46,7 @@ FIELDS: Mapping[Event, Mapping[str, Any]] = {
         **_FAULT_FIELDS,
     },
     Event.HEALED: {"packets": int, "bytes": int, "seen": int, **_FAULT_FIELDS},
+    Event.STALLED: {"for_ns": int},
     Event.BEGUN: {"plan": str, "seed": int, "name": str},
     Event.TRIGGERED: {"step": str, "verb": str, "by": dict, "lag_ns": int},
     Event.EFFECTIVE: {"step": str, "witness": dict, "witnesses": list, "after_ns": int},

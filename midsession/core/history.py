@@ -17,6 +17,7 @@ from midsession.core.logs import AGENT, CONDUCTOR, PROGRAM, Gap, Writer, find_ga
 from midsession.core.outcomes import FOREVER, Connection, Outcome, connections_of, outcome_of
 from midsession.core.plan import Plan
 from midsession.core.record import Event, LogFile, Record
+from midsession.core.stalls import Span, overlap_ns, spans_of
 from midsession.core.steps import StepStory, tell_steps
 
 __all__ = ["AGENT", "CONDUCTOR", "FOREVER", "PROGRAM", "CannotTell", "Gap", "History", "Outcome", "Selection"]
@@ -126,6 +127,17 @@ class History:
     def ended_ns(self) -> int:
         """When the run ended; what agents write later is tear-down. Without an `ended` record: FOREVER."""
         return self.ended.t_ns if self.ended and self.comparable else FOREVER
+
+    @cached_property
+    def stalls(self) -> Sequence[Span]:
+        """When the hosts stood still, from and to in ns: in order, without overlap; empty when clocks differ."""
+        if not self.comparable:
+            return []
+        return spans_of(self.events(Event.STALLED), self.events(Event.FROZEN, Event.THAWED)[:])
+
+    def stalled_ns(self, from_ns: int, to_ns: int) -> int:
+        """How long the hosts stood still between two instants."""
+        return overlap_ns(self.stalls, from_ns, to_ns)
 
     # --- what it all means ---
 

@@ -267,7 +267,7 @@ _LOSSES = frozenset({Event.LOST, Event.END, Event.CLOSED, Event.CLIENT_LOST})
 _OF_PROGRAMS = frozenset(
     {
         *(Event.LISTENING, Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE),
-        *(Event.INJECTED, Event.WITNESSED, Event.EFFECTIVE, Event.HEALED),
+        *(Event.INJECTED, Event.WITNESSED, Event.EFFECTIVE, Event.HEALED, Event.STALLED),
         *(Event.BEGUN, Event.TRIGGERED, Event.NOTE, Event.ENDED),
     }
 )

@@ -55,6 +55,7 @@ class Event(StrEnum):
     WITNESSED = "witnessed"  # the agent saw the fault at work: a packet met its rule, a link went down, sockets died
     EFFECTIVE = "effective"
     HEALED = "healed"
+    STALLED = "stalled"  # by clients, agents and the conductor: its writer was not run in time (`core/pulse.py`)
     # The conductor's own.
     BEGUN = "begun"
     TRIGGERED = "triggered"  # a step of the timeline fired: intent, written before anything is asked of an agent

@@ -35,7 +35,7 @@ SERVICE_EVENTS = frozenset(
     {
         *(Event.LISTENING, Event.ACCEPTED, Event.RECEIVED, Event.SENT, Event.END, Event.CLOSED, Event.ERROR),
         *(Event.CLIENT_LOST, Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE),
-        *(Event.INJECTED, Event.WITNESSED, Event.EFFECTIVE, Event.HEALED),
+        *(Event.INJECTED, Event.WITNESSED, Event.EFFECTIVE, Event.HEALED, Event.STALLED),
     }
 )
 

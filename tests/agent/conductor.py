@@ -25,7 +25,7 @@ from midsession.agent.protocol import (
     decode_from_agent,
     encode,
 )
-from midsession.core.record import LogFile, Record, decode_line, read_log
+from midsession.core.record import Event, LogFile, Record, decode_line, read_log
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 15.0
@@ -127,6 +127,10 @@ class TestConductor:
     def log(self, writer: str = "agent", incarnation: int = 1) -> LogFile:
         """A writer's file, read back."""
         return read_log(self.path(writer, incarnation).read_bytes())
+
+    def book(self) -> list[Record]:
+        """The agent's records, but for `stalled`: how fast this machine is proves nothing."""
+        return [r for r in self.log().records if r.event != Event.STALLED]
 
     def path(self, writer: str = "agent", incarnation: int = 1) -> Path:
         """Where it is."""

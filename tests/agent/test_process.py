@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from midsession.agent.protocol import Finish, Freeze, Kill, Start, Status, Stop, Tell, Thaw
+from midsession.core.pulse import BEAT_S
 from midsession.core.record import LogState, Record
 
 from .conductor import FLOOD, PATIENCE_S, WAIT, WRITER, Agent, Refusal, TestConductor, is_alive
@@ -105,7 +107,7 @@ def test_unknown_signal_is_refused(conductor: TestConductor, name: str) -> None:
     with pytest.raises(Refusal, match="there is no signal"):
         conductor.ask(Kill(id=0, signal=name, fault="crash"))
     assert is_alive(pid)
-    assert not [r for r in conductor.log().records if r.event == "injected"]
+    assert not [r for r in conductor.book() if r.event == "injected"]
 
 
 def test_verbs_need_a_program(conductor: TestConductor) -> None:
@@ -131,7 +133,7 @@ def test_second_start_is_refused(conductor: TestConductor) -> None:
     assert (first["incarnation"], second["incarnation"]) == (1, 2)
     status = conductor.ask(Status(id=0))
     assert status == {"running": True, "pid": second["pid"], "incarnation": 2, "exit": None}
-    events = [(r.event, r.fields.get("verb")) for r in conductor.log().records]
+    events = [(r.event, r.fields.get("verb")) for r in conductor.book()]
     assert events[-2:] == [("injected", "start"), ("started", None)]
 
 
@@ -142,7 +144,7 @@ def test_program_that_cannot_start_is_refused(conductor: TestConductor) -> None:
         conductor.ask(Start(id=0, argv=["/nowhere/at/all"], fault="f"))
     with pytest.raises(Refusal, match="argv is empty"):
         conductor.ask(Start(id=0, argv=[]))
-    assert conductor.log().records == []
+    assert conductor.book() == []
     assert conductor.start(WAIT)["incarnation"] == 1
 
 
@@ -305,7 +307,7 @@ def test_thaw_by_another_step_is_a_fault_and_heals_the_freeze(conductor: TestCon
     conductor.ask(Freeze(id=0, fault="pause"))
     conductor.ask(Thaw(id=0, fault="resume"))
     conductor.ask(Thaw(id=0, fault="pause"))
-    events = [(r.event, r.fields.get("fault")) for r in conductor.log().records if r.event != "started"]
+    events = [(r.event, r.fields.get("fault")) for r in conductor.book() if r.event != "started"]
     assert events == [
         ("injected", "pause"),
         ("frozen", "pause"),
@@ -324,7 +326,7 @@ def test_thaw_after_the_program_died_heals(conductor: TestConductor) -> None:
     conductor.ask(Kill(id=0, fault="crash"))
     conductor.wait_record("exited")
     assert conductor.ask(Thaw(id=0, fault="pause")) == {"pids": 0}
-    assert [r.fields for r in conductor.log().records if r.event == "healed"] == [{"fault": "pause"}]
+    assert [r.fields for r in conductor.book() if r.event == "healed"] == [{"fault": "pause"}]
 
 
 def test_finish_heals_and_kills(conductor: TestConductor) -> None:
@@ -461,3 +463,18 @@ def test_frozen_program_hears_sigterm_of_the_agent(agent: Agent, conductor: Test
     except subprocess.TimeoutExpired:
         pytest.fail("the agent took longer than a second")
     assert not is_alive(pid)
+
+
+def test_an_agent_that_was_not_run_in_time_says_so(conductor: TestConductor, agent: Agent) -> None:
+    """Stopped from outside: it writes for how long once it runs again."""
+    conductor.begin("stalled")
+    still_s = 0.4
+    agent.process.send_signal(signal.SIGSTOP)
+    threading.Event().wait(still_s)
+    agent.process.send_signal(signal.SIGCONT)
+    longest = partial(is_at_least, round((still_s - BEAT_S) * 1e9))
+    assert conductor.wait_record("stalled", longest).writer == "agent"
+
+
+def is_at_least(for_ns: int, record: Record) -> bool:
+    return bool(record.fields["for_ns"] >= for_ns)

@@ -23,7 +23,8 @@ import pytest
 
 from midsession.core import plan as p
 from midsession.core.job import READY_LINE, Begin, Go, Job, Order, Release, Signal
-from midsession.core.record import Header, LogFile, LogState, read_log
+from midsession.core.pulse import BEAT_S
+from midsession.core.record import Event, Header, LogFile, LogState, Record, read_log
 from tests.client.peers import listening, until_end
 from tests.core.stage import hears, line
 
@@ -101,6 +102,11 @@ class Program:
         """What the event file says now."""
         return read_log(self.file.read_bytes())
 
+    @property
+    def records(self) -> list[Record]:
+        """Its records but for `stalled`: how fast this machine is proves nothing."""
+        return [record for record in self.log.records if record.event != Event.STALLED]
+
     def finish(self) -> tuple[int, list[str], str]:
         """End its input; exit code, account, complaints."""
         out, err = self.process.communicate(timeout=10)
@@ -148,7 +154,7 @@ def test_orders_reach_their_sessions(spawn: Spawn) -> None:
         fleet = spawn(group(port, *script, begin=False)).ready().tell(Go(time.monotonic_ns()))
         fleet.tell(Begin("talkers", time.monotonic_ns())).wait_for("mark")
         fleet.tell(Signal("on")).wait_for("mark")
-        assert fleet.log.records[-1].fields == {"name": "all", "barrier": True}
+        assert fleet.records[-1].fields == {"name": "all", "barrier": True}
         fleet.tell(Release("talkers", "all")).wait_for("done")
         assert fleet.finish()[0] == 0
 
@@ -176,7 +182,7 @@ def test_a_killed_fleet_leaves_whole_lines(spawn: Spawn) -> None:
         fleet.process.kill()
         fleet.finish()
     assert fleet.log.state is LogState.CUT
-    assert [record.event for record in fleet.log.records] == ["connecting", "connected", "sent"]
+    assert [record.event for record in fleet.records] == ["connecting", "connected", "sent"]
 
 
 def test_the_account_is_bounded(spawn: Spawn) -> None:
@@ -303,3 +309,25 @@ def test_a_server_that_dies_by_hand() -> None:
     assert any(line.startswith("Server Lost (eof)") for line in shown)
     assert complaints == b""
     assert process.returncode == 1
+
+
+def test_a_fleet_that_was_not_run_in_time_says_so(spawn: Spawn) -> None:
+    """Stopped from outside for so long: it writes for how long, when it runs again, and its log is whole."""
+    with listening(until_end) as port:
+        fleet = spawn(group(port, hears("never", within_s=60))).ready().tell(Go(t_ns=time.monotonic_ns()))
+        fleet.wait_for("connected")
+        stand_still(fleet.process.pid, STILL_S)
+        code, _, complaints = fleet.finish()
+    assert (code, complaints, fleet.log.state) == (0, "", LogState.COMPLETE)
+    stalls = [record.fields["for_ns"] / 1e9 for record in fleet.log.records if record.event == Event.STALLED]
+    assert max(stalls) >= STILL_S - BEAT_S
+
+
+STILL_S = 0.4
+
+
+def stand_still(pid: int, seconds: float) -> None:
+    """Do not let a process run for so long."""
+    os.kill(pid, signal.SIGSTOP)
+    threading.Event().wait(seconds)
+    os.kill(pid, signal.SIGCONT)
