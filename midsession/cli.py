@@ -12,20 +12,16 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from midsession.keep import Keep
+
 if TYPE_CHECKING:
     from midsession.core.plan import Plan
-    from midsession.door import Bench, Run
-    from midsession.report.terminal import Account
-    from midsession.runner import Listener
+    from midsession.door import Run
 
-NOTHING_SELECTED = 5
 ERROR = 3
 INTERRUPTED = 2
 USAGE = 4
 LACKS = 10
-
-SEVERITY = (INTERRUPTED, ERROR, 1, LACKS, 11, 0)
-"""Exit codes from worst to best: the worst of several runs is the command's."""
 
 app = typer.Typer(
     name="midsession",
@@ -124,114 +120,56 @@ def run(
     runs: Annotated[Path, typer.Option(help="The folder for the runs' directories.")] = Path("runs"),
     keyword: Keyword = "",
     tags: Tags = None,
+    jobs: Annotated[int, typer.Option("-n", "--jobs", min=1, help="How many runs at once, each in a process.")] = 1,
+    repeat: Annotated[
+        int | None, typer.Option(min=1, help="Run each plan so often, each time with another seed.", show_default=False)
+    ] = None,
+    until_fail: Annotated[
+        bool, typer.Option("--until-fail", help="Repeat until a run does not pass, 1,000 times at most.")
+    ] = False,
+    for_: Annotated[
+        str, typer.Option("--for", metavar="DURATION", help="Repeat for so long, like 10m.", show_default=False)
+    ] = "",
+    keep: Annotated[
+        Keep | None,
+        typer.Option(help="Which runs' directories stay.", show_default="always; when runs are repeated: on-failure"),
+    ] = None,
 ) -> None:
-    """Run scenarios, judge them, and write their reports."""
+    """Run scenarios, judge them, and write their reports.
+
+    Of one run the account is told live. Repeated, each plan gets its pass rate with its 95 % interval, and `flaky` is a
+    failure. The n-th repetition has a seed of its own, drawn from the seed and n; the first has the seed itself.
+    """
     import asyncio
 
     from midsession.testbeds.registry import warm_up
 
-    warm_up(testbed)
-    from midsession.door import Bench
+    if jobs == 1:
+        warm_up(testbed)
+    from midsession.batch.carry_out import Wanted, carry_out
+    from midsession.batch.schedule import Bounds
     from midsession.report.terminal import banner, console
     from midsession.select import fresh_seed, select
 
+    bounds = Bounds(repeat, until_fail, _seconds(for_))
     seed = fresh_seed() if seed is None else seed
     out = console(sys.stdout)
     out.print(f"{banner()} · seed {seed}")
-    plans = select(paths, seed, keyword, tags or ())
-    if not plans:
-        _complain("no scenario was selected")
-        raise Done(NOTHING_SELECTED)
-    bench = Bench.of(testbed, runs, plans)
-    raise Done(asyncio.run(_Series(bench, plans).run_all()))
+    selected = select(paths, keyword, tags or ())
+    keep = keep or (Keep.ON_FAILURE if bounds.repeats else Keep.ALWAYS)
+    wanted = Wanted(seed, bounds, jobs, testbed, runs, keep)
+    raise Done(asyncio.run(carry_out(selected, wanted, out, console(sys.stderr))))
 
 
-class _Series:
-    """Several runs, one after the other, on one testbed; then a table of what came of them."""
+def _seconds(text: str) -> float:
+    """A duration in the scenarios' own words; without one, for ever. Raises BadParameter."""
+    from midsession.core import units
+    from midsession.core.wrong import Wrong
 
-    def __init__(self, bench: Bench, plans: list[Plan]) -> None:
-        from midsession.report.terminal import console
-
-        self._bench, self._plans, self._out = bench, plans, console(sys.stdout)
-        self._rows: list[tuple[str, str, str]] = []
-        self._codes: list[int] = []
-
-    async def run_all(self) -> int:
-        """Run until the last, or an interrupt; the worst exit code."""
-        from midsession.report.terminal import tell_summary
-
-        try:
-            for plan in self._plans:
-                self._codes.append(await self._one(plan))
-                if self._codes[-1] == INTERRUPTED:
-                    break
-        finally:
-            await self._bench.shut()
-        if len(self._plans) > 1:
-            tell_summary(self._out, self._rows, self._plans[0].seed, len(self._plans))
-        return min(self._codes, key=SEVERITY.index)
-
-    async def _one(self, plan: Plan) -> int:
-        from midsession.errors import MidsessionError
-        from midsession.report.terminal import Account, tell_findings, tell_verdict
-        from midsession.select import plan_id
-
-        account = Account(self._out, plan, self._bench.testbed.name)
-        account.open()
-        try:
-            with account:
-                done = await self._bench.perform(plan, teller(account))
-        except MidsessionError as error:
-            _complain(str(error))
-            self._rows.append(("lacks" if error.exit_code == LACKS else "error", plan_id(plan), ""))
-            return error.exit_code
-        tell_findings(self._out, done.view)
-        tell_verdict(self._out, done.view, str(done.directory))
-        word = "interrupted" if done.exit_code == INTERRUPTED else done.view.head.status
-        self._rows.append((word, plan_id(plan), str(done.directory)))
-        return done.exit_code
-
-
-def teller(account: Account) -> Listener:
-    """A listener that passes a run's records and phases to its account, in the event loop's next round.
-
-    Not at once: the runner tells of a trigger on its way to the fault, and a fault must not wait for a line of text.
-    """
-    import asyncio
-    from collections import deque
-
-    from midsession.core.record import Event, Record
-    from midsession.runner import Listener, RunResult
-
-    class Teller(Listener):
-        wants = frozenset({Event.INJECTED, Event.CONNECTED, Event.LOST, Event.GAVE_UP, Event.PROTOCOL_ERROR})
-
-        def __init__(self) -> None:
-            self._untold: deque[Record | str] = deque()
-
-        def on_phase(self, phase: str) -> None:
-            self._later(phase)
-
-        def on_record(self, record: Record) -> None:
-            self._later(record)
-
-        def on_end(self, result: RunResult) -> None:
-            self._tell()
-
-        def _later(self, news: Record | str) -> None:
-            if not self._untold:
-                asyncio.get_running_loop().call_soon(self._tell)
-            self._untold.append(news)
-
-        def _tell(self) -> None:
-            while self._untold:
-                news = self._untold.popleft()
-                if isinstance(news, str):
-                    account.phase(news)
-                else:
-                    account.hear(news)
-
-    return Teller()
+    try:
+        return units.duration(text) if text else float("inf")
+    except Wrong as wrong:
+        raise typer.BadParameter(f"{wrong.message}; {wrong.remedy}", param_hint="--for") from None
 
 
 # --- stored runs ---------------------------------------------------------------------------------------------------
@@ -242,7 +180,7 @@ def check(directory: Directory) -> None:
     """Judge a stored run again, and exit with its verdict. Runs nothing and writes nothing."""
     from midsession.door import judged
 
-    raise Done(_tell(judged(directory), directory))
+    raise Done(_tell(judged(directory)))
 
 
 @app.command()
@@ -268,17 +206,17 @@ def audit(directory: Directory) -> None:
 @app.command()
 def report(directory: Directory) -> None:
     """Judge a stored run again and write its verdict and reports anew. Exits 0 whatever the verdict."""
-    from midsession.door import judge_and_report
+    from midsession.door import judged, save
 
-    _tell(judge_and_report(directory), directory)
+    run = judged(directory)
+    save(run)
+    _tell(run)
 
 
-def _tell(run: Run, directory: Path) -> int:
-    from midsession.report.terminal import console, tell_findings, tell_verdict
+def _tell(run: Run) -> int:
+    from midsession.report.terminal import console, tell_end
 
-    out = console(sys.stdout)
-    tell_findings(out, run.view)
-    tell_verdict(out, run.view, str(directory))
+    tell_end(console(sys.stdout), run.view, run.kept_in)
     return run.exit_code
 
 
@@ -292,8 +230,9 @@ def plan(
     keyword: Keyword = "",
 ) -> None:
     """Print the plans of scenarios: one line of JSON each, the bytes that are stored and hashed."""
-    plans = _selected(paths, seed, keyword, None)
-    for one in plans:
+    from midsession.select import select
+
+    for one in select(paths, keyword).plans(seed):
         _say(one.to_json().decode())
 
 
@@ -303,9 +242,9 @@ def list_(paths: Paths, keyword: Keyword = "", tags: Tags = None, json: AsJson =
     import msgspec
 
     from midsession.report.text import visible
-    from midsession.select import plan_id
+    from midsession.select import plan_id, select
 
-    plans = _selected(paths, 0, keyword, tags)
+    plans = select(paths, keyword, tags or ()).plans(0)
     if json:
         _say(msgspec.json.format(msgspec.json.encode([_listed(one) for one in plans])).decode())
         return
@@ -323,28 +262,16 @@ def _listed(one: Plan) -> dict[str, object]:
     return {**facts, "matrix": one.matrix, "services": [s.name for s in one.services], **sizes}
 
 
-def _selected(paths: list[Path], seed: int, keyword: str, tags: list[str] | None) -> list[Plan]:
-    from midsession.select import select
-
-    plans = select(paths, seed, keyword, tags or ())
-    if not plans:
-        _complain("no scenario was selected")
-        raise Done(NOTHING_SELECTED)
-    return plans
-
-
 @app.command()
 def validate(paths: Paths) -> None:
     """Say whether scenarios are right, and if not, where and what to do."""
     from midsession import language
-    from midsession.errors import ScenarioError
+    from midsession.errors import NothingSelected, ScenarioError
     from midsession.report.text import count, visible
 
-    files = language.collect(paths)
+    files, wrong = language.collect(paths), 0
     if not files:
-        _complain("no scenario was selected")
-        raise Done(NOTHING_SELECTED)
-    wrong = 0
+        raise NothingSelected("there is no *.scenario.yaml", "name a file, or a folder with some")
     for path in files:
         try:
             plans = language.plans(path, 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from midsession.core.history import History, Selection
 from midsession.core.plan import Plan
 from midsession.core.verdict import Verdict
 from midsession.errors import Problem, ScenarioError
+from midsession.keep import Keep
 from midsession.report.model import View, view
 from midsession.report.write import write_reports
 from midsession.runner import Listener, run_plan
@@ -25,11 +27,16 @@ from midsession.testbeds import Testbed
 from midsession.testbeds.registry import AUTO, choose, make, replay_command
 
 INTERRUPTED = 2
+RUNS = "runs"
+"""The folder for the runs' directories, unless another is named."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that is over and judged. `view` is what its reports show."""
+    """A run that is over and judged. `view` is what its reports show.
+
+    Its directory may be gone (see `kept_in`); what is asked of the run needs none.
+    """
 
     directory: Path
     why_ended: str
@@ -47,41 +54,55 @@ class Run:
         """2 when it was interrupted, else the verdict's."""
         return INTERRUPTED if self.why_ended == "interrupted" else self.verdict.exit_code
 
+    @property
+    def kept_in(self) -> str:
+        """Where its files are; empty when they were not kept."""
+        return str(self.directory) if self.directory.is_dir() else ""
+
     def events(self, *names: str) -> Selection:
         """The records of these events, see `History.events`."""
         return self.history.events(*names)
 
 
 class Bench:
-    """A testbed that serves one run after the other, on one event loop, and the folder for the runs' directories."""
+    """A testbed that serves one run after the other, on one event loop, and the folder for the runs' directories.
 
-    def __init__(self, testbed: Testbed, runs: Path) -> None:
-        self.testbed, self._runs = testbed, runs
+    `keep` says which of these stay.
+    """
+
+    def __init__(self, testbed: Testbed, runs: Path, keep: Keep = Keep.ALWAYS) -> None:
+        self.testbed, self._runs, self._keep = testbed, runs, keep
 
     @staticmethod
-    def of(name: str, runs: Path, plans: Iterable[Plan] = ()) -> Bench:
+    def of(name: str, runs: Path, plans: Iterable[Plan] = (), keep: Keep = Keep.ALWAYS) -> Bench:
         """A bench with a testbed by its name; `auto` is one that can serve `plans`. Raises ScenarioError."""
-        return Bench(make(choose(name, plans)), runs)
+        return Bench(make(choose(name, plans)), runs, keep)
 
     async def perform(self, plan: Plan, listener: Listener | None = None) -> Run:
         """Run, judge, report. Raises EnvironmentLacks when the testbed cannot serve the plan, OSError for the disk."""
         result = await run_plan(plan, self.testbed, self._runs, listener)
         try:
-            return judge_and_report(result.directory, result.why_ended)
+            run = judged(result.directory, result.why_ended)
+            self._save_or_remove(run)
         finally:
             give_to_owner(result.directory, self._runs)
+        return run
+
+    def _save_or_remove(self, run: Run) -> None:
+        if self._keep.wants(run.exit_code):
+            save(run)
+        else:
+            shutil.rmtree(run.directory)
 
     async def shut(self) -> None:
         """Let go of the testbed."""
         await self.testbed.shut()
 
 
-def judge_and_report(directory: Path, why_ended: str = "") -> Run:
-    """Judge a stored run, write its verdict and its reports. Raises NotARun, OSError."""
-    run = judged(directory, why_ended)
-    rundir.write_verdict(directory, run.verdict)
-    write_reports(directory, run.view)
-    return run
+def save(run: Run) -> None:
+    """Write a run's verdict and its reports into its directory. Raises OSError."""
+    rundir.write_verdict(run.directory, run.verdict)
+    write_reports(run.directory, run.view)
 
 
 def judged(directory: Path, why_ended: str = "") -> Run:
@@ -95,7 +116,9 @@ def judged(directory: Path, why_ended: str = "") -> Run:
 
 def replay_of(plan: Plan, info: Mapping[str, Any]) -> str:
     """The command that runs a plan again on the testbed that it ran on."""
-    return replay_command(str(info.get("testbed", "")), plan.source, plan.seed, variant(plan))
+    runs = str(info.get("runs", RUNS))
+    testbed = str(info.get("testbed", ""))
+    return replay_command(testbed, plan.source, plan.seed, variant(plan), "" if runs == RUNS else runs)
 
 
 def give_to_owner(directory: Path, runs: Path) -> None:
@@ -113,7 +136,7 @@ def run(
     *,
     testbed: str = AUTO,
     seed: int | None = None,
-    runs: str | os.PathLike[str] = "runs",
+    runs: str | os.PathLike[str] = RUNS,
     keyword: str = "",
     listener: Listener | None = None,
 ) -> Run:
@@ -122,7 +145,7 @@ def run(
     `keyword` picks one combination of a matrix (`"[clients=50]"`); `seed` None: a fresh one. Raises ScenarioError for
     a scenario that cannot be used or is not one plan, EnvironmentLacks when this machine cannot run it.
     """
-    plans = select([Path(path)], fresh_seed() if seed is None else seed, keyword)
+    plans = select([Path(path)], keyword).plans(fresh_seed() if seed is None else seed)
     if len(plans) != 1:
         found = ", ".join(variant(p) or p.source for p in plans) or "none"
         message = f"{os.fspath(path)} must give one plan, not {len(plans)} ({found})"

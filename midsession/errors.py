@@ -61,6 +61,16 @@ class ScenarioError(MidsessionError):
         super().__init__("\n".join(map(str, problems)))
 
 
+class NothingSelected(MidsessionError):
+    """No plan is there to be run, or none fits what was asked for."""
+
+    exit_code = 5
+
+    def __init__(self, missing: str, remedy: str, slug: str = "nothing-selected") -> None:
+        self.slug = slug
+        super().__init__(f"{missing}; {remedy}  [{slug}]")
+
+
 class EnvironmentLacks(MidsessionError):
     """This machine (kernel, engine, project) lacks what the run needs. Says what, and the remedy."""
 

@@ -685,7 +685,8 @@ class _Run:
     def _save(self, **facts: Any) -> None:
         plan = self._plan
         known = {"run": self._place.run, "name": plan.name, "seed": plan.seed, "plan": plan.hash}
-        self._facts = {**known, "testbed": self._testbed.name, **self._facts, **facts}
+        where = {"testbed": self._testbed.name, "runs": str(self._place.directory.parent)}
+        self._facts = {**known, **where, **self._facts, **facts}
         self._ledger.save_run(self._facts)
 
     async def _until(self, awaitable: Awaitable[T], within_s: float, condition: str) -> T:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from midsession import language
 from midsession.core.plan import Plan
-from midsession.errors import Problem, ScenarioError
+from midsession.errors import NothingSelected, Problem, ScenarioError
+from midsession.language import ScenarioFile
+from midsession.report.text import count
 
 Predicate = Callable[[str], bool]
 
@@ -23,8 +26,7 @@ def fresh_seed() -> int:
 
 def variant(plan: Plan) -> str:
     """The combination of the matrix, `[clients=50,server=a]`; empty without a matrix."""
-    inner = ",".join(f"{key}={value}" for key, value in plan.matrix.items())
-    return f"[{inner}]" if inner else ""
+    return _combination(plan.matrix)
 
 
 def plan_id(plan: Plan) -> str:
@@ -32,21 +34,54 @@ def plan_id(plan: Plan) -> str:
     return f"{plan.source}{variant(plan)}"
 
 
-def select(paths: Iterable[Path], seed: int, keyword: str = "", tags: Sequence[str] = ()) -> list[Plan]:
-    """The plans of these files and folders whose id or title fits `keyword`, with one of `tags` (if there are any).
+def _combination(matrix: Mapping[str, object]) -> str:
+    inner = ",".join(f"{key}={value}" for key, value in matrix.items())
+    return f"[{inner}]" if inner else ""
 
-    Raises ScenarioError, with the problems of every file together.
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """Some scenario files, read once, with the variants that are wanted: their plans can be drawn for any seed."""
+
+    files: list[ScenarioFile]
+
+    def plans(self, seed: int) -> list[Plan]:
+        """The plans with their draws, in the order of the files."""
+        return [plan for file in self.files for plan in file.plans(seed)]
+
+
+def select(paths: Iterable[Path], keyword: str = "", tags: Sequence[str] = ()) -> Selected:
+    """Of these files and folders, the plans whose id or title fits `keyword`, with one of `tags` (if there are any).
+
+    Raises ScenarioError, with the problems of every file together, and NothingSelected when no plan is left.
     """
-    fits, plans, problems = expression(keyword), list[Plan](), list[Problem]()
+    fits, files, problems = expression(keyword), list[ScenarioFile](), list[Problem]()
     for path in language.collect(paths):
         try:
-            plans += language.plans(path, seed)
+            files.append(language.load(path))
         except ScenarioError as error:
             problems += error.problems
     if problems:
         raise ScenarioError(problems)
-    wanted = set(tags)
-    return [p for p in plans if fits(f"{plan_id(p)} {p.name}") and (not wanted or wanted & set(p.tags))]
+    chosen = [_narrowed(file, fits, set(tags)) for file in files]
+    if not any(file.variants for file in chosen):
+        raise _nothing(files, keyword, tags)
+    return Selected([file for file in chosen if file.variants])
+
+
+def _narrowed(file: ScenarioFile, fits: Predicate, tags: set[str]) -> ScenarioFile:
+    """The file with those of its variants that fit."""
+    known = not tags or tags & set(file.tags)
+    named = [v for v in file.variants if known and fits(f"{file.path}{_combination(v.matrix)} {v.scenario.name}")]
+    return replace(file, variants=named)
+
+
+def _nothing(files: Sequence[ScenarioFile], keyword: str, tags: Sequence[str]) -> NothingSelected:
+    if not files:
+        return NothingSelected("there is no *.scenario.yaml", "name a file, or a folder that has some")
+    asked = [*([f"-k {keyword!r}"] if keyword else []), *(f"-t {tag!r}" for tag in tags)]
+    fits = f"none of {count(sum(len(file.variants) for file in files), 'plan')} fits {' '.join(asked)}"
+    return NothingSelected(fits, "`midsession list` names the plans with their tags")
 
 
 def expression(text: str) -> Predicate:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +42,11 @@ checks:
 """
 BROKEN = GOOD.replace("name: One word", "name: Nobody waits").replace("meets: replied", "meets: gave_up")
 TYPO = GOOD.replace("- send:", "- sned:")
+SOMETIMES_LATE = (
+    GOOD.replace("One word", "Sometimes late")
+    .replace("- send:", "- wait: 0ms..3s\n      - send:")
+    .replace("within: 5s", "within: 2s")
+)
 ENDLESS = GOOD.replace("      - end\n", "      - wait: 50s\n      - end\n").replace("10s", "60s")
 
 
@@ -141,6 +149,11 @@ def test_every_wrong_file_is_named_at_once(midsession: Command, tmp_path: Path) 
         (["run", "empty"], 5),
         (["list", "empty"], 5),
         (["validate", "empty"], 5),
+        (["plan", "good.scenario.yaml", "-k", "other"], 5),
+        (["run", "good.scenario.yaml", "--repeat", "0"], 4),
+        (["run", "good.scenario.yaml", "-n", "0"], 4),
+        (["run", "good.scenario.yaml", "--for", "10"], 4),
+        (["run", "good.scenario.yaml", "--keep", "sometimes"], 4),
         (["run"], 4),
         (["fly"], 4),
         (["run", "good.scenario.yaml", "--seed", "many"], 4),
@@ -272,9 +285,11 @@ def test_of_several_runs_the_worst_decides(tmp_path: Path) -> None:
         (tmp_path / f"{name}.scenario.yaml").write_text(text)
     done = process("run", ".", "--testbed", "netns", "--seed", 7, cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
-    words = [line.split()[1] for line in done.stdout.splitlines()[-4:-1]]
+    words = [line.split()[1] for line in done.stdout.splitlines()[-5:-2]]
     assert words == ["pass", "fail", "pass"]
     assert done.stdout.splitlines()[-1] == "3 runs: 2 pass, 1 fail · seed 7"
+    [batch] = (tmp_path / "runs").glob("*-batch-*")
+    assert {path.name for path in batch.iterdir()} == {"summary.md", "junit.xml", "batch.json"}
 
 
 @pytest.mark.netns
@@ -294,8 +309,109 @@ def test_an_interrupted_run_keeps_its_logs_and_exits_2(tmp_path: Path) -> None:
         rest = running.stdout.read()
         assert running.wait(timeout=20) == 2
     assert "2 runs: 1 interrupted, 1 not run" in rest
-    [run] = (tmp_path / "runs").iterdir()
+    [run] = (tmp_path / "runs").glob("*-one-word-*")
     assert (run / "report.html").exists()
+
+
+def test_a_flaky_scenario_fails_and_says_how_flaky_it_is(tmp_path: Path) -> None:
+    """Its draws decide: the rate, its interval, the first seed that fails; the command that is told fails again. Only
+    what did not pass is kept."""
+    (tmp_path / "late.scenario.yaml").write_text(SOMETIMES_LATE)
+    options = ["--testbed", "netns", "--seed", 7, "--repeat", 4, "-n", 2, "--runs", "my runs"]
+    done = process("run", "late.scenario.yaml", *options, cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "✗ flaky        late.scenario.yaml  3 of 4 passed, 75 % (95 % interval 30.1 % to 95.4 %)" in done.stdout
+    assert "4 runs: 3 pass, 1 fail · 1 flaky plan · seed 7" in done.stdout
+    again = re.findall(r"^    again  midsession (.*)$", done.stdout, re.MULTILINE)
+    assert len(again) == 1
+    assert "--runs 'my runs'" in again[0]
+    assert len(list((tmp_path / "my runs").glob("*-sometimes-late-*"))) == 1
+    assert process(*shlex.split(again[0]), cwd=tmp_path).returncode == 1
+
+
+@pytest.mark.netns
+def test_runs_in_worker_processes_are_told_in_order(tmp_path: Path) -> None:
+    """Two at once give the same account, words and exit code as one after the other, and no directory is shared."""
+    slow = GOOD.replace("      - end\n", "      - wait: 1s\n      - end\n")
+    for name, text in (("a", slow), ("b", BROKEN), ("c", GOOD), ("d", GOOD)):
+        (tmp_path / f"{name}.scenario.yaml").write_text(text)
+    both = [process("run", ".", "--testbed", "netns", "--seed", 7, "-n", jobs, cwd=tmp_path) for jobs in (1, 2)]
+    assert [done.returncode for done in both] == [1, 1], both[1].stderr
+    heads = [re.findall(r"^(?:\w+  .* · seed 7|  seed 7 .*)$", done.stdout, re.MULTILINE) for done in both]
+    assert len(heads[0]) == 8
+    assert [re.sub(r"[\d.]+ m?s", "", line) for line in heads[1]] == [re.sub(r"[\d.]+ m?s", "", x) for x in heads[0]]
+    assert both[1].stdout.splitlines()[-1] == both[0].stdout.splitlines()[-1] == "4 runs: 3 pass, 1 fail · seed 7"
+    assert len(list((tmp_path / "runs").glob("*/plan.json"))) == 8
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupted_repetition_ends_with_what_it_has(tmp_path: Path, jobs: int) -> None:
+    """Ctrl-C between or in runs: exit 2, the rate of the runs that were made, the reports."""
+    (tmp_path / "a.scenario.yaml").write_text(GOOD.replace("      - end\n", "      - wait: 300ms\n      - end\n"))
+    options = ["--testbed", "netns", "--for", "10m", "-n", str(jobs), "--seed", "7"]
+    command = [sys.executable, "-m", "midsession.cli", "run", ".", *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT}
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if "#3" in line:
+                break
+        running.send_signal(signal.SIGINT)
+        rest = running.stdout.read()
+        assert running.wait(timeout=30) == 2
+    assert re.search(r"([3-9]) of \1 passed, 100 % \(95 % interval ", rest)
+    assert rest.rstrip().endswith("· seed 7 · interrupted")
+    [batch] = (tmp_path / "runs").glob("*-batch-*")
+    assert json.loads((batch / "batch.json").read_bytes())["interrupted"] is True
+
+
+@pytest.mark.netns
+def test_a_worker_that_is_killed_cannot_pass(tmp_path: Path) -> None:
+    """Its run is an error, exit 3; what other workers made is told."""
+    for name, text in (("a", ENDLESS), ("b", GOOD), ("c", GOOD)):
+        (tmp_path / f"{name}.scenario.yaml").write_text(text)
+    command = [sys.executable, "-m", "midsession.cli", "run", ".", "--testbed", "netns", "-n", "2"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    ) as running:
+        os.kill(worker_of(running.pid, tmp_path / "runs"), signal.SIGKILL)
+        said, wrong = running.communicate(timeout=60)
+    assert running.returncode == 3
+    assert "[worker-died]" in wrong
+    assert "3 runs: 2 pass, 1 error" in said
+
+
+def worker_of(command: int, runs: Path) -> int:
+    """The worker that holds the endless run's conductor log open, once it is in the middle of it."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        children = Path(f"/proc/{command}/task/{command}/children").read_text().split()
+        for child in children:
+            with suppress(OSError):
+                targets = [os.readlink(fd) for fd in Path(f"/proc/{child}/fd").iterdir()]
+                logs = [Path(t) for t in targets if t.endswith("conductor.conductor.1.jsonl")]
+                if any(b"50" in (log.parents[1] / "plan.json").read_bytes() for log in logs if begun(log)):
+                    return int(child)
+    raise AssertionError(f"no worker in the middle of a run within 30 s; {list(runs.glob('*'))}")
+
+
+def begun(log: Path) -> bool:
+    return b'"event":"begun"' in log.read_bytes()
+
+
+def test_the_compose_project_serves_one_run_at_a_time(midsession: Command, tmp_path: Path) -> None:
+    """`-n` is refused there, before anything starts."""
+    (tmp_path / "good.scenario.yaml").write_text(GOOD)
+    done = midsession("run", "good.scenario.yaml", "--testbed", "compose", "-n", 2, cwd=tmp_path)
+    assert done.returncode == 4
+    assert "[one-at-a-time]" in done.stderr
 
 
 def test_what_is_missing_is_said_with_the_remedy(tmp_path: Path) -> None:

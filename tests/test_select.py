@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from midsession.errors import ScenarioError
+from midsession.errors import NothingSelected, ScenarioError
 from midsession.select import expression, plan_id, select, variant
 
 SCENARIO = """\
@@ -53,8 +53,29 @@ def test_plans_are_chosen_by_name_variant_and_tag(tmp_path: Path) -> None:
     """A combination of the matrix can be named exactly; any one of the tags will do."""
     path = tmp_path / "two.scenario.yaml"
     path.write_text(SCENARIO)
-    assert [variant(p) for p in select([tmp_path], 7)] == ["[clients=1]", "[clients=50]"]
-    [one] = select([tmp_path], 7, keyword="[clients=50]")
+    assert [variant(p) for p in select([tmp_path]).plans(7)] == ["[clients=1]", "[clients=50]"]
+    [one] = select([tmp_path], keyword="[clients=50]").plans(7)
     assert plan_id(one) == f"{path}[clients=50]"
-    assert len(select([tmp_path], 7, tags=["kill", "other"])) == 2
-    assert select([tmp_path], 7, tags=["other"]) == []
+    assert len(select([tmp_path], tags=["kill", "other"]).plans(7)) == 2
+
+
+def test_nothing_selected_says_what_was_asked_and_of_how_many(tmp_path: Path) -> None:
+    """An empty folder, a keyword and a tag that fit nothing: an error of its own, with a remedy."""
+    with pytest.raises(NothingSelected, match=r"no \*\.scenario\.yaml; .*\[nothing-selected\]"):
+        select([tmp_path])
+    (tmp_path / "two.scenario.yaml").write_text(SCENARIO)
+    with pytest.raises(NothingSelected, match=r"none of 2 plans fits -k 'two' -t 'other'; `midsession list`"):
+        select([tmp_path], keyword="two", tags=["other"])
+    with pytest.raises(ScenarioError, match="bad-keyword"):
+        select([tmp_path], keyword="(")
+
+
+def test_the_same_plans_are_drawn_for_any_seed(tmp_path: Path) -> None:
+    """From files that were read once: what stands in them later changes nothing."""
+    path = tmp_path / "two.scenario.yaml"
+    path.write_text(SCENARIO)
+    selected = select([path])
+    path.unlink()
+    first, second = selected.plans(7), selected.plans(8)
+    assert [plan_id(p) for p in first] == [plan_id(p) for p in second]
+    assert [p.seed for p in second] == [8, 8]

@@ -47,7 +47,7 @@ def render(view: View) -> str:
         ]
         lines += [_step(band) for band in _cells(view)]
     if head.replay:
-        lines += ["", "Run it again:", "", *_fenced(head.replay)]
+        lines += ["", "Run it again:", "", *fenced(head.replay)]
     return "\n".join(lines) + "\n"
 
 
@@ -66,7 +66,7 @@ def _step(cells: list[str]) -> str:
     return "| " + " | ".join(escape(cell) for cell in cells) + " |"
 
 
-def _fenced(text: str) -> list[str]:
+def fenced(text: str) -> list[str]:
     """A code block whose fence is longer than any in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -273,8 +273,14 @@ def _entry(entry: Entry, wide: int) -> Text:
     return Text(text, "bold" if entry.chosen else "dim")
 
 
+def tell_end(out: Console, view: View, directory: str) -> None:
+    """What is told of a run that is over: its findings, then its verdict."""
+    tell_findings(out, view)
+    tell_verdict(out, view, directory)
+
+
 def tell_verdict(out: Console, view: View, directory: str) -> None:
-    """The last lines: the word, the seed, where everything is, and how to run it again."""
+    """The last lines: the word, the seed, where everything is (if it was kept), and how to run it again."""
     head = view.head
     _, colour = SIGNS[head.status]
     tally = Counter(f.status for f in view.findings)
@@ -287,23 +293,10 @@ def tell_verdict(out: Console, view: View, directory: str) -> None:
             f"  {kept or 'no findings'} · {duration(head.duration_ns)} · seed {head.seed}",
         )
     )
-    for word, text in [("run", directory), ("report", f"{directory}/report.html"), ("again", head.replay)]:
+    report = f"{directory}/report.html" if directory else ""
+    for word, text in [("run", directory), ("report", report), ("again", head.replay)]:
         if text:
             out.print(Text.assemble((f"  {word:<7}", "dim"), visible(text)))
-
-
-def tell_summary(out: Console, rows: list[tuple[str, str, str]], seed: int, planned: int) -> None:
-    """One line per run, (word, plan, where), then the sums. A word is a status, or says why there is none."""
-    out.print()
-    wide = max((len(name) for _, name, _ in rows), default=0)
-    for word, name, where in rows:
-        sign, colour = SIGNS.get(word, ("-", "magenta"))
-        line = Text.assemble((f"{sign} {word:<12} ", colour), f"{visible(name):<{wide}}  ", (visible(where), "dim"))
-        out.print(line)
-    sums = [f"{number} {word}" for word, number in Counter(word for word, _, _ in rows).items()]
-    if planned > len(rows):
-        sums.append(f"{planned - len(rows)} not run")
-    out.print(Text(f"{count(planned, 'run')}: {', '.join(sums)} · seed {seed}", "bold"))
 
 
 def banner() -> str:
@@ -311,4 +304,4 @@ def banner() -> str:
     return f"midsession {__version__}"
 
 
-__all__ = ["Account", "banner", "console", "tell_findings", "tell_summary", "tell_verdict"]
+__all__ = ["Account", "banner", "console", "tell_end", "tell_findings", "tell_verdict"]

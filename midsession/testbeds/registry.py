@@ -21,8 +21,9 @@ AUTO = "auto"
 class TestbedEntry:
     """A testbed: one sentence about it, where its class is, and the command that runs a scenario on it.
 
-    `command` is in parts, in which `{source}`, `{seed}` and `{variant}` stand for the path, the seed, and the name of
-    one combination of the matrix, quoted for a shell; without a matrix, the part with `{variant}` is left out.
+    `command` is in parts, in which `{source}`, `{seed}`, `{variant}` and `{runs}` stand for the path, the seed, the
+    name of one combination of the matrix, and the folder for the runs' directories, quoted for a shell; a part whose
+    value is empty is left out.
     """
 
     name: str
@@ -30,6 +31,8 @@ class TestbedEntry:
     module: str
     class_name: str
     command: tuple[str, ...]
+    many: bool = True
+    """Whether it can serve several runs beside each other."""
     pruner: str = ""
     """The function of its module that removes what dead runs have left: it returns what was removed, what was not."""
 
@@ -43,20 +46,21 @@ TESTBEDS = {
             "midsession.testbeds.compose",
             "ComposeTestbed",
             ("SCENARIO={source}", "SEED={seed}", "VARIANT={variant}", "make up"),
+            many=False,
         ),
         TestbedEntry(
             "netns",
             "network namespaces on this machine; no Docker, no root",
             "midsession.testbeds.netns",
             "NetnsTestbed",
-            ("midsession run {source}", "--testbed netns", "--seed {seed}", "-k {variant}"),
+            ("midsession run {source}", "--testbed netns", "--seed {seed}", "-k {variant}", "--runs {runs}"),
         ),
         TestbedEntry(
             "docker",
             "containers of a Compose project that is made for each run; any image, your own Compose file",
             "midsession.testbeds.docker",
             "DockerTestbed",
-            ("midsession run {source}", "--testbed docker", "--seed {seed}", "-k {variant}"),
+            ("midsession run {source}", "--testbed docker", "--seed {seed}", "-k {variant}", "--runs {runs}"),
             pruner="prune",
         ),
     )
@@ -123,10 +127,12 @@ def make(name: str) -> Testbed:
     return testbed
 
 
-def replay_command(testbed: str, source: str, seed: int, variant: str = "") -> str:
+def replay_command(testbed: str, source: str, seed: int, variant: str = "", runs: str = "") -> str:
     """The command that makes the same run again; empty for a testbed that is not in the table."""
     entry = TESTBEDS.get(testbed)
     if entry is None:
         return ""
-    values = {"source": shlex.quote(source), "seed": seed, "variant": shlex.quote(variant)}
-    return " ".join(part.format(**values) for part in entry.command if variant or "{variant}" not in part)
+    values = {"source": source, "seed": str(seed), "variant": variant, "runs": runs}
+    empty = [f"{{{name}}}" for name, value in values.items() if not value]
+    parts = [part for part in entry.command if not any(name in part for name in empty)]
+    return " ".join(parts).format(**{name: shlex.quote(value) for name, value in values.items()})

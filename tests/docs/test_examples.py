@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 
 from midsession import language
+from midsession.cli import app
 from midsession.errors import ScenarioError
 from tests.docs.examples import ROOT, Block, blocks, pages, whole
 from tools import scenario_page
@@ -106,3 +108,15 @@ def test_every_link_leads_somewhere() -> None:
             broken.append(f"{page.relative_to(ROOT)}: {target}")
     assert len(links()) > 30
     assert broken == []
+
+
+# --- the command line ----------------------------------------------------------------------------------------------
+
+
+def test_every_option_of_run_has_its_row() -> None:
+    """And no row is without its option."""
+    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    options = {name for param in command.params for name in param.opts if name.startswith("-")}
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`-[^|]*) \|", page, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"(?<=`)--?[a-z-]+", row)} == options - {"--keyword"}

@@ -8,7 +8,9 @@ import pytest
 
 from midsession.core.history import History
 from midsession.report import terminal
+from midsession.report.batch import tell_batch
 from midsession.report.model import view
+from tests.report.batches import batch
 from tests.report.crowd import INFO, crowd, verdict_on
 
 ALL_BYTES = "".join(map(chr, range(256))) + "\u202e\u2066\u200b\x1b]0;title\x07[bold red]"
@@ -30,7 +32,7 @@ def told(history: History, file: io.StringIO, said: str = "") -> str:
     shown = view(history, verdict_on(history, said), INFO, "midsession run x --seed 7")
     terminal.tell_findings(out, shown)
     terminal.tell_verdict(out, shown, "runs/x")
-    terminal.tell_summary(out, [("pass", "a", "runs/a"), ("lacks", said, "")], 7, 3)
+    tell_batch(out, batch([("pass", "a"), ("lacks", said)]), said)
     return file.getvalue()
 
 
@@ -64,7 +66,7 @@ def test_findings_and_verdict_come_last_with_seed_and_replay() -> None:
     text = told(crowd(5), io.StringIO())
     order = ["✓ every talkers meets lost", "? never", "✗ every talkers meets connected", "x.scenario.yaml:45:5"]
     order += ["not kept by talkers-3 and talkers-4", ">   1.502 s  talkers-2 #1  lost", "FAIL  ", "seed 7\n"]
-    order += ["report runs/x/report.html", "again  midsession run x --seed 7", "3 runs: 1 pass, 1 lacks, 1 not run"]
+    order += ["report runs/x/report.html", "again  midsession run x --seed 7", "2 runs: 1 pass, 1 lacks · seed 7"]
     places = [text.rindex(part) if part == "seed 7\n" else text.index(part) for part in order]
     assert places[:-4] == sorted(places[:-4])
     assert places[-3:] == sorted(places[-3:])

@@ -1,0 +1,1 @@
+"""Several runs for one command: repeated, beside each other, counted, reported."""
