@@ -11,11 +11,13 @@ In the bodies of faults and checks, at any depth, these YAML keys refer to somet
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from midsession.core.compile import step_id
+from midsession.core.ended import stranded_steps
 from midsession.core.fields import FIELDS, can_be, known_words
 from midsession.core.loader import Node
 from midsession.core.record import Event
@@ -31,10 +33,15 @@ CLIENT_EVENTS = frozenset(
         *(Event.ERROR, Event.LOST, Event.RECONNECTING, Event.GAVE_UP, Event.MARK, Event.DONE, Event.PROTOCOL_ERROR),
     }
 )
-SERVICE_EVENTS = frozenset(
+SERVER_EVENTS = frozenset(
     {
-        *(Event.LISTENING, Event.ACCEPTED, Event.RECEIVED, Event.SENT, Event.END, Event.CLOSED, Event.ERROR),
-        *(Event.CLIENT_LOST, Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE),
+        *(Event.ACCEPTED, Event.RECEIVED, Event.SENT, Event.END, Event.CLOSED, Event.ERROR, Event.CLIENT_LOST),
+    }
+)
+"""What only the reference server writes; what is known of any other program is what its agent sees."""
+SERVICE_EVENTS = SERVER_EVENTS | frozenset(
+    {
+        *(Event.LISTENING, Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE),
         *(Event.INJECTED, Event.WITNESSED, Event.EFFECTIVE, Event.HEALED, Event.STALLED),
     }
 )
@@ -202,12 +209,21 @@ class _References:
             for verb, body in _verbs(group.get("script")):
                 if verb == "connect":
                     self._address(body.get("to") or body)
+            for step in stranded_steps(group.get("script")):
+                message = f"'{step.verb}' has no connection: the '{step.ended}' before it has closed it"
+                self._wrong("not-connected", message, step.place, "put '- connect' between them")
 
     def _address(self, node: Node | None) -> None:
-        host, colon, _ = (_text(node) or "").rpartition(":")
-        if node and colon and host not in self._services:
+        host, colon, port = (_text(node) or "").rpartition(":")
+        if node is None or not colon:
+            return
+        if host not in self._services:
             remedy = did_you_mean(host, self._services)
             self._wrong("unknown-service", f"there is no service {quoted(host)} to connect to", node.place, remedy)
+        own = self._services[host].get("port") if host in self._services else None
+        if own and self._services[host].get("reference") and port != str(own.value):
+            message = f"the service '{host}' does not listen on port {port}"
+            self._wrong("wrong-port", message, node.place, f"its port is {own.value}")
 
     def _signals(self) -> None:
         raised = [signal for step in self._steps if (signal := _text(step.node.get("signal")))]
@@ -282,8 +298,10 @@ class _References:
 
     def _cycles(self) -> None:
         """A step that waits for itself, by way of `after` and `since`, never happens."""
-        needs = {step.id: step.needs for step in self._steps}
-        for step in self._steps:
+        times = Counter(step.id for step in self._steps)
+        once = [step for step in self._steps if times[step.id] == 1]  # of two of one name, nobody knows which is meant
+        needs = {step.id: step.needs for step in once}
+        for step in once:
             if _reaches(step.id, step.id, needs):
                 self._wrong("cycle", f"the step '{step.id}' waits for itself", step.place, "break the circle")
 
@@ -331,11 +349,18 @@ class _References:
         event = _text(node)
         if node is None or name is None or event not in {e.value for e in Event}:
             return
-        possible = CLIENT_EVENTS if name in self._groups else SERVICE_EVENTS
+        what, possible = self._possible(name)
         if event not in possible:
-            what = "client group" if name in self._groups else "service"
             remedy = f"it can have {', '.join(sorted(possible))}"
             self._wrong("impossible-event", f"the {what} '{name}' never has the event '{event}'", node.place, remedy)
+
+    def _possible(self, name: str) -> tuple[str, frozenset[Event]]:
+        """What a group or a service is, and the events that it can have: only reference servers write records."""
+        if name in self._groups:
+            return "client group", CLIENT_EVENTS
+        if self._services[name].get("reference"):
+            return "service", SERVICE_EVENTS
+        return "service without records of its own", SERVICE_EVENTS - SERVER_EVENTS
 
     def _mark(self, mapping: Node) -> None:
         """A mark that no script sets never comes."""

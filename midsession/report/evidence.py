@@ -105,6 +105,7 @@ class _Surroundings:
 
     def __init__(self, history: History, findings: Sequence[Finding], zero_ns: int) -> None:
         self._zero_ns = zero_ns
+        self._observers = {*history.plan.clients, *(host for host, _, _ in history.writers())}
         whose = {_whose(w) for f in findings for w in f.witnesses}
         whose |= {o for f in findings if f.status is not Status.PASS for o in f.offenders[:WITNESSES]}
         self._streams: dict[str, list[Record]] = {name: [] for name in whose}
@@ -123,6 +124,7 @@ class _Surroundings:
         last; then what hosts bear witness of."""
         seen = {_whose(w) for w in finding.witnesses}
         silent = [o for o in finding.offenders if o not in seen] if finding.status is not Status.PASS else []
+        silent = [o for o in silent if o in self._observers]  # the others are steps and files, and saw nothing
         found = [self._about(_whose(w), key_of(w)) for w in finding.witnesses if w.client]
         found += [self._about(o, None) for o in silent[:WITNESSES]]
         found += [self._about(_whose(w), key_of(w)) for w in finding.witnesses if not w.client]

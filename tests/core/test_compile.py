@@ -80,7 +80,7 @@ def test_the_design_compiles_as_it_is_printed() -> None:
     ("verb", "expected"),
     [
         ("connect", plan.Connect(timeout_s=10.0)),
-        ("connect: server:5000", plan.Connect("server", 5000, 10.0)),
+        ("connect: server:4000", plan.Connect("server", 4000, 10.0)),
         ("connect: {timeout: 1s, source_port: 99}", plan.Connect(None, None, 1.0, 99)),
         ("send: {text: a}", plan.Send(plan.Payload(text="a"))),
         ("send: {hex: 'DE ad'}", plan.Send(plan.Payload(hex="dead"))),

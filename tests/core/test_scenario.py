@@ -70,6 +70,18 @@ CASES: list[tuple[str, str, str, int]] = [
     ("count: 2", "conut: 2", "unknown-key", 6),
     ("connect: server:4000", "connect: sever:4000", "unknown-service", 7),
     ("connect: server:4000", "connect: server", "bad-value", 7),
+    ("connect: server:4000", "connect: server:4001", "wrong-port", 7),
+    ("- send: {line: hello}", "- connect: server:80", "wrong-port", 9),
+    ("- send: {line: hello}", "- end\n      - send: {line: hello}", "not-connected", 10),
+    ("- send: {line: hello}", "- abort\n      - mark: x", "not-connected", 11),
+    (
+        "- send: {line: hello}",
+        "- end: {within: 1s}\n      - repeat: {times: 2, script: [half_close]}",
+        "not-connected",
+        10,
+    ),
+    ("- send: {line: hello}", "- repeat: {times: 2, script: [{send: {line: a}}, end]}", "not-connected", 10),
+    ("- send: {line: hello}", "- repeat: {times: 2, script: [end, end]}", "not-connected", 9),
     ("connect: server:4000", "connect: server:99999", "bad-value", 7),
     ("connect: server:4000", "connect: server:4000\n    arrive: 1s", "wrong-type", 8),
     ("connect: server:4000", "connect: server:4000\n    arrive: {over: 1}", "missing-unit", 8),
@@ -177,6 +189,12 @@ CASES: list[tuple[str, str, str, int]] = [
     ("kill: server", "run: talker", "unknown-group", 15),
     ("kill: server", "note: 5", "wrong-type", 15),
     ("kill: server", "kill: server\n  - id: crash\n    when: {at: 2s}\n    note: x", "duplicate-id", 16),
+    (
+        "when: {at: 1s}",
+        "when: {after: crash}\n    note: x\n  - id: crash\n    when: {after: crash}",
+        "duplicate-id",
+        16,
+    ),
     ("kill: server", "kill: server\n  - id: b\n    when: {after: crash}\n    heal: crash", "not-healable", 18),
     ("id: crash", "id: all", "bad-name", 13),
     ("id: crash", "id: Crash!", "bad-name", 13),
@@ -259,7 +277,7 @@ def test_a_mistake_comes_with_its_remedy(old: str, new: str, remedy: str) -> Non
         ("- end", "- half_close"),
         ("- end", "- abort"),
         ("- end", "- connect"),
-        ("- end", "- connect: server:1"),
+        ("- end", "- connect: server:4000"),
         ("- end", "- connect: {timeout: 100ms, source_port: 1234}"),
         ("- end", "- wait: 1.5s"),
         ("- end", "- wait: 10ms..30ms"),
@@ -294,6 +312,44 @@ def test_the_language_says_this_too(old: str, new: str) -> None:
     """Every verb, shorthand and trigger of the language is accepted."""
     assert old in SMALL
     assert problems(SMALL.replace(old, new, 1)) == []
+
+
+@pytest.mark.parametrize("kind", ["command: [redis-server]", "image: redis", "compose: {file: c.yml, service: s}"])
+def test_of_a_foreign_program_only_what_its_agent_sees_can_be_asked(kind: str) -> None:
+    """It writes no records: a check of them could not fail, a trigger not fire."""
+    text = SMALL.replace("reference: reply", kind)
+    for event in ("accepted", "client_lost", "sent"):
+        asked = text.replace("{event: protocol_error}", f"{{event: {event}, of: server}}")
+        (problem,) = problems(asked)
+        assert (problem.slug, problem.message) == (
+            "impossible-event",
+            f"the service without records of its own 'server' never has the event '{event}'",
+        )
+        waited = text.replace("when: {at: 1s}", f"when: {{event: {event}, of: server}}")
+        assert [p.slug for p in problems(waited)] == ["impossible-event"]
+    for event in ("exited", "line", "listening"):
+        assert problems(text.replace("{event: protocol_error}", f"{{event: {event}, of: server}}")) == []
+
+
+def test_two_steps_of_one_name_are_told_before_and_instead_of_a_circle() -> None:
+    """Of two of one name nobody knows which is meant."""
+    twice = SMALL.replace("kill: server", "kill: server\n  - id: crash\n    when: {after: crash}\n    note: x")
+    assert [p.slug for p in problems(twice)] == ["duplicate-id"]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "[{send: {line: a}}, end, connect, {send: {line: b}}, abort]",
+        "[{send: {line: a}}, end, {wait: 1s}, {mark: away}, {connect: {to: server:4000}}, end]",
+        "[{repeat: {times: 2, script: [{send: {line: a}}, end]}}]",
+        "[{repeat: {times: 2, script: [connect, {send: {line: a}}, end]}}, {mark: away}]",
+    ],
+)
+def test_a_script_may_connect_again(script: str) -> None:
+    """By `connect`, or with a connection for each round."""
+    found = problems(re.sub(r"script:\n(      - .*\n)+", f"script: {script}\n", SMALL))
+    assert found == []
 
 
 def test_every_event_is_a_clients_a_services_or_the_conductors() -> None:

@@ -84,6 +84,17 @@ def test_findings_come_worst_first_with_the_records_around_their_witnesses() -> 
     assert "done" in {e.event for e in silent.entries}
 
 
+def test_only_who_can_see_saw_something_last() -> None:
+    """A finding may be about a step or a file: these are shown no records of 'theirs'."""
+    w = World(talkers=1).step("crash", at=1.0, effective=False)
+    w.client("talkers-1").connects(0.1).ends(1.1)
+    finding = Finding(
+        check="witness", status=Status.INCONCLUSIVE, promise="p", seen="s", offenders=["crash", "server", "talkers-1"]
+    )
+    [shown] = view(w.history(), Verdict.of([finding]), {}).findings
+    assert [e.title for e in shown.evidence] == ["what server saw last", "what talkers-1 saw last"]
+
+
 def test_a_big_run_stays_small_and_keeps_who_matters() -> None:
     """Of 1,000 clients 200 are drawn, the offenders among them, and the rest is counted."""
     w = World(talkers=1000)
