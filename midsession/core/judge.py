@@ -6,7 +6,7 @@ effect and was healed, whether every client has an outcome. Silence is not succe
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -202,15 +202,34 @@ def _steps(history: History) -> Finding:
         {u.get("step"): u.get("missing") for u in history.ended.fields.get("unfired", [])} if history.ended else {}
     )
     said = [f"{s.id} never fired" + (f" ({missing[s.id]})" if missing.get(s.id) else "") for s in unfired]
+    troubles = _troubles(history) if unfired else {}
+    instead = f"clients met instead: {_listing(map(_trouble, troubles.items()))}" if troubles else ""
+    fired = [s.triggered for s in stories if s.triggered]
     return Finding(
         check="timeline",
         status=Status.INCONCLUSIVE if unfired else Status.PASS,
         promise="every step of the timeline fires",
-        seen=_listing(said) or f"{len(stories)} of {len(stories)} fired",
+        seen="; ".join(filter(None, [_listing(said), instead])) or f"{len(stories)} of {len(stories)} fired",
         support=len(stories),
-        witnesses=[s.triggered for s in stories if s.triggered][:SHOWN],
+        witnesses=[*(records[0] for records in troubles.values()), *fired][:SHOWN],
         offenders=[story.id for story in unfired],
     )
+
+
+def _troubles(history: History) -> dict[str, list[Record]]:
+    """What went wrong for clients, by its kind, the most frequent first."""
+    found: defaultdict[str, list[Record]] = defaultdict(list)
+    for r in history.events(Event.LOST, Event.PROTOCOL_ERROR):
+        found[f"lost as {r.fields.get('how')}" if r.event == Event.LOST else str(r.event)].append(r)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def _trouble(trouble: tuple[str, list[Record]]) -> str:
+    kind, records = trouble
+    first = records[0].fields
+    got = "nothing" if first.get("got") is None else repr(str(first["got"])[:60])
+    wrong = f" (first: {got} where {str(first.get('expected'))[:60]} was expected)" if "expected" in first else ""
+    return f"{kind} {len(records)} time{'' if len(records) == 1 else 's'}{wrong}"
 
 
 def _witnessed(history: History, story: StepStory, mending: Collection[str]) -> Finding:

@@ -325,6 +325,23 @@ def test_a_fault_on_two_hosts_is_healed_when_both_are() -> None:
     assert judged(w, healable={"pause"}).status is Status.PASS
 
 
+def test_a_step_that_never_fired_says_what_clients_met_instead() -> None:
+    """Refusals and protocol errors are the reason that people look for."""
+    w = World(talkers=3).step("crash", at=None)
+    w.client("talkers-1").is_refused(0.1).is_refused(0.2).ends(0.3, "gave_up")
+    w.client("talkers-2").connects(0.1).says("protocol_error", 0.5, expected="ok", got="nonsense", within_s=1.0)
+    w.client("talkers-2").closes(0.6).ends(0.7, "protocol_error")
+    w.client("talkers-3").connects(0.1).talks(0.2).closes(0.3).ends(0.4)
+    w.check("says", word="pass")
+    (finding,) = of(judged(w), "timeline")
+    assert finding.status is Status.INCONCLUSIVE
+    assert finding.seen == (
+        "crash never fired (37 of 50 connected); clients met instead: lost as refused 2 times; "
+        "protocol_error 1 time (first: 'nonsense' where ok was expected)"
+    )
+    assert [r.event for r in finding.witnesses] == ["lost", "protocol_error"]
+
+
 # --- whom a fault hit (T5) ---
 
 
