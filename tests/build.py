@@ -212,7 +212,7 @@ class World:
 
     def _supervise(self, host: str, incarnation: int, at: float, written: dict[str, bytes]) -> None:
         name = event_file_name(host, "program", incarnation)
-        default = (self.ended_at + 0.5, {"code": 0, "signal": None, "by": None})
+        default = (self.ended_at + 0.5, {"code": 0, "signal": None, "by": None, "stopped": True})
         exited_at, fields = self._dies.get((host, incarnation), default)
         size = {"incarnation": incarnation, "event_bytes": len(written[name]), "event_file": name}
         self._tail(host).append((at, "started", None, None, {"pid": 9, "incarnation": incarnation, "argv": []}))

@@ -130,10 +130,13 @@ class FakeHost:
             batch = Records(host=self.name, writer=writer, incarnation=incarnation, records=[line])
             self._world.inbox.records(batch)
 
-    def exits(self, code: int | None = None, signal: str | None = None, by: str | None = None) -> None:
+    def exits(
+        self, code: int | None = None, signal: str | None = None, by: str | None = None, stopped: bool = False
+    ) -> None:
         """The program ends."""
         self.running = self.listens = False
-        self.says("exited", code=code, signal=signal, incarnation=self.incarnation, by=by)
+        more = {"stopped": True} if stopped else {}
+        self.says("exited", code=code, signal=signal, incarnation=self.incarnation, by=by, **more)
         self._world.changed()
 
     def _refusal(self, request: Request) -> str | None:
@@ -155,7 +158,7 @@ class FakeHost:
                 self.exits(signal=signal, by=fault)
             case Stop(fault=fault):
                 self._injected(fault, "stop")
-                self.exits(code=0, by=fault or None)
+                self.exits(code=0, by=fault or None, stopped=not fault)
             case Freeze(fault=fault):
                 self._injected(fault, "freeze")
                 self.says("frozen", fault=fault, pids=1)

@@ -13,6 +13,7 @@ from midsession.core.record import clock_domain
 
 STOPPED = frozenset("tT")
 GONE = frozenset("ZX")
+_PF_EXITING = 0x4  # include/linux/sched.h: set before a dying process lets go of its files and sockets
 
 
 def check() -> None:
@@ -33,6 +34,12 @@ def descendant_states() -> dict[int, str]:
     while new := {pid for pid, _, parent, _ in found if parent in family} - family:
         family |= new
     return {pid: state for pid, state, _, _ in found if pid in family and pid != os.getpid() and state not in GONE}
+
+
+def is_exiting(pid: int) -> bool:
+    """Whether a process is on its way out, or gone: no signal can be the cause of its end any more."""
+    words = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return not words or words[0].decode() in GONE or bool(int(words[6]) & _PF_EXITING)
 
 
 def children() -> list[int]:

@@ -51,6 +51,8 @@ class Program:
             raise Refused(f"port {ask.ready_port} is listened on in this host before its program has started")
         self.event_file = event_file_name(host.name, "program", incarnation)
         self._blow: tuple[str, str] | None = None
+        self.stopped = False
+        """Whether its end was asked for."""
         self.status: int | None = None
         self.exit: dict[str, Any] | None = None
         self.on_gone: list[Callable[[], None]] = []
@@ -213,15 +215,18 @@ class Program:
             "signal": _signal_name(os.WTERMSIG(self.status)) if os.WIFSIGNALED(self.status) else None,
         }
         size = self._host.size_of(self.event_file)
+        by = self._by()
         fields = {
             **self.exit,
             "pid": self.pid,
             "incarnation": self.incarnation,
-            "by": self._by(),
+            "by": by,
             "event_bytes": size or 0,
             "event_file": self.event_file if size is not None else None,
         }
-        self._host.book.append(Event.EXITED, fields | ({"left": left} if left else {}))
+        fields |= {"left": left} if left else {}
+        fields |= {"stopped": True} if self.stopped and by is None else {}
+        self._host.book.append(Event.EXITED, fields)
         self._host.unfollow(self.incarnation)
         waiting, self.on_gone = self.on_gone, []
         for callback in waiting:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, NamedTuple, Protocol
 
 
@@ -25,8 +25,13 @@ class Spawn(Protocol):
     def __call__(self, argv: Sequence[str], environment: Mapping[str, str], cwd: str | None) -> Child: ...
 
 
-def execute(argv: Sequence[str], environment: Mapping[str, str], cwd: str | None) -> Child:
-    """fork and exec, by the standard library."""
+def execute(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    cwd: str | None,
+    prepare: Callable[[], None] | None = None,
+) -> Child:
+    """fork and exec, by the standard library. `prepare` is called in between; the caller must have no threads then."""
     popen = subprocess.Popen(
         argv,
         env=environment,
@@ -36,6 +41,7 @@ def execute(argv: Sequence[str], environment: Mapping[str, str], cwd: str | None
         stderr=subprocess.PIPE,
         bufsize=0,
         start_new_session=True,
+        preexec_fn=prepare,  # noqa: PLW1509 - unsafe where there are threads, and an agent has none
     )
     popen.returncode = 0  # the supervisor reaps it; Popen must neither wait for it nor warn of it
     assert popen.stdin

@@ -44,6 +44,7 @@ class Supervisor:
     def kill(self) -> None:
         """SIGKILL the program's group, whatever it does now; no record says so but `exited`."""
         if self.program is not None and self.program.status is None:
+            self.program.stopped = True
             _kill_group(self.program.pid)
 
     def reap(self) -> None:

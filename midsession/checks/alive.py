@@ -33,7 +33,7 @@ class Alive(Check):
         return "no service exits by itself"
 
     def judge(self, history: History) -> Finding:
-        """Look at every exit of every service's program before the end of the run."""
+        """Look at every exit of every service's program, also in the last moment of the run."""
         services = [service.name for service in history.plan.services]
         deaths = [record for service in services for record in _own_exits(history, service)]
         gaps = [gap for service in services for gap in history.gaps_of(service, AGENT)]
@@ -51,9 +51,10 @@ class Alive(Check):
 
 
 def _own_exits(history: History, service: str) -> list[Record]:
-    exits = history.events(Event.EXITED).on(service).by(AGENT).before_teardown()
-    expected = _expected(history, service)
-    return [r for r in exits if r.fields.get("by") not in history.steps and r not in expected]
+    exits = history.events(Event.EXITED).on(service).by(AGENT)
+    own = [r for r in exits if r.fields.get("by") not in history.steps and not r.fields.get("stopped")]
+    expected = _expected(history, service) if own else []
+    return [r for r in own if r not in expected]
 
 
 def _expected(history: History, service: str) -> list[Record]:

@@ -35,7 +35,7 @@ FIELDS: Mapping[Event, Mapping[str, Any]] = {
     Event.STARTED: {"pid": int, "incarnation": int, "argv": list},
     Event.EXITED: {
         "code": int, "signal": str, "pid": int, "incarnation": int, "by": str, "event_bytes": int, "event_file": str,
-        "left": int,
+        "left": int, "stopped": bool,
     },
     Event.FROZEN: {"pids": int, **_FAULT_FIELDS},
     Event.THAWED: {"pids": int, **_FAULT_FIELDS},

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from midsession.agent import procfs
 from midsession.agent.protocol import Finish, Freeze, Kill, Start, Status, Stop, Tell, Thaw
 from midsession.core.pulse import BEAT_S
 from midsession.core.record import LogState, Record
@@ -249,6 +250,26 @@ def test_stop_lets_a_program_end_by_itself(conductor: TestConductor) -> None:
     assert (value["code"], value["signal"]) == (3, None)
     assert conductor.wait_record("exited").fields["by"] == "stop"
     assert conductor.wait_record("injected").fields["verb"] == "stop"
+
+
+def test_an_end_that_was_asked_for_is_told_from_one_that_was_not(conductor: TestConductor) -> None:
+    """Stopped without a step, then gone by itself: only the first was asked for."""
+    conductor.begin("exited")
+    conductor.start(WAIT)
+    conductor.ask(Stop(id=0, grace_s=10))
+    assert conductor.wait_record("exited").fields["stopped"] is True
+    conductor.start("raise SystemExit(3)")
+    own = conductor.wait_record("exited", partial(is_of, 2))
+    assert (own.fields["code"], own.fields["by"], "stopped" in own.fields) == (3, None, False)
+
+
+def test_a_process_that_is_dead_is_on_its_way_out() -> None:
+    """Nothing that is sent to a zombie, or to nobody, can be the cause of its end."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert procfs.is_exiting(child.pid)
+    assert procfs.is_exiting(child.pid)
+    assert not procfs.is_exiting(os.getpid())
 
 
 def test_stop_kills_when_the_grace_is_over(conductor: TestConductor) -> None:

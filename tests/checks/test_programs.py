@@ -98,7 +98,7 @@ def alive(w: World) -> Finding:
 
 
 def test_a_service_that_runs_to_the_end_is_alive() -> None:
-    """It is stopped with the run, which is no event of the run."""
+    """It is stopped with the run."""
     assert (alive(World(talkers=1)).status, alive(World(talkers=1)).support) == (Status.PASS, 1)
 
 
@@ -119,6 +119,11 @@ def test_a_service_that_exits_by_itself_fails_the_run(death: dict[str, Any], wor
     assert words in finding.seen
     assert finding.offenders == ["server"]
     assert len(finding.witnesses) == 1
+
+
+def test_a_crash_that_the_end_of_the_run_overtook_is_a_crash() -> None:
+    """Its clients were lost and done before anybody had noticed the exit."""
+    assert alive(World(talkers=1).dies("server", at=10.001, signal=None)).status is Status.FAIL
 
 
 def test_a_service_that_a_step_ended_has_not_exited_by_itself() -> None:

@@ -235,6 +235,7 @@ class ContainerHost:
         killed = code == _KILLED and (program.blow[0] == "KILL" or state.get("OOMKilled", False))
         exit_ = {"code": None if killed else code, "signal": "KILL" if killed else None}
         fields = {**exit_, "pid": program.pid, "incarnation": program.incarnation, "by": program.by(exit_)}
+        fields |= {"stopped": True} if program.was_stopped else {}
         book = self._open_book()
         book.append(Event.EXITED, fields | {"event_bytes": 0, "event_file": None}, t_ns)
         program.ends(exit_)
@@ -393,6 +394,12 @@ class _Program:
     def by(self, exit_: dict[str, Any]) -> str | None:
         name, fault = self.blow
         return fault or None if name in _ENDING or name == exit_["signal"] else None
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether its end was asked for, by no step."""
+        name, fault = self.blow
+        return name in _ENDING and not fault
 
     def ends(self, exit_: dict[str, Any]) -> None:
         self.gone.set_result(exit_)

@@ -25,6 +25,7 @@ from midsession.programs import programs_directory
 from midsession.testbeds import Inbox
 from midsession.testbeds.hosts import AgentHost
 from midsession.testbeds.link import AgentLink, receive_hello
+from midsession.testbeds.netns.confinement import Limits
 from midsession.testbeds.netns.warmth import WarmProcess, take
 from midsession.testbeds.netns.world import MAX_HOSTS, Answer, HostOrder, WorldOrder
 
@@ -39,7 +40,9 @@ class NetnsTestbed:
 
     name = "netns"
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
+        """`limits` None: those of the environment. Raises EnvironmentLacks when they cannot be read."""
+        self._limits = limits or Limits.of_environment()
         self.services: Mapping[str, AgentHost] = {}
         self.fleets: Sequence[AgentHost] = ()
         self._warm: WarmProcess | None = None
@@ -94,7 +97,7 @@ class NetnsTestbed:
     async def _fork_world(self, hosts: Sequence[HostOrder], directory: Path) -> list[socket.socket]:
         assert self._warm is not None
         pairs = [socket.socketpair() for _ in range(len(hosts) + 1)]
-        order = WorldOrder(list(hosts), str(directory.resolve()), _keep())
+        order = WorldOrder(list(hosts), str(directory.resolve()), _keep(), self._limits)
         try:
             self._warm.order(order, [theirs.fileno() for _, theirs in pairs])
         finally:

@@ -6,19 +6,25 @@ Sources: unshare(2), mount(2), mount_setattr(2), prctl(2), netdevice(7), user_na
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import signal
 import socket
 import struct
+from collections.abc import Collection
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
-MS_RDONLY = 0x1
+CAP_NET_BIND_SERVICE = 10
+CAP_NET_RAW = 13
+
+MS_NOSUID = 0x2
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
@@ -28,6 +34,10 @@ _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 0x1
 _PR_SET_PDEATHSIG = 1
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAPABILITIES = 64  # as many bits as capset(2) takes; the kernel says EINVAL after its last one
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
 _IFF_UP = 0x1
 
@@ -46,11 +56,14 @@ class _MountAttr(ctypes.Structure):
 def _checked(result: int, what: str) -> None:
     if result != 0:
         code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
+        raise OSError(code, os.strerror(code), what)
 
 
 def unshare(flags: int) -> None:
-    """Leave the namespaces of `flags`; a new PID namespace holds the children only. Raises OSError."""
+    """Leave the namespaces of `flags`; a new PID namespace holds the children only. Raises OSError.
+
+    Every OSError of this module has the refused step for its `filename`: `unshare`, `/proc/self/uid_map`, `mount proc`.
+    """
     _checked(_libc.unshare(flags), "unshare")
 
 
@@ -62,9 +75,9 @@ def map_user(uid: int, gid: int) -> None:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
-    """mount(2). Raises OSError that names the target."""
+    """mount(2). Raises OSError that names what was to be mounted."""
     result = _libc.mount(source.encode(), os.fsencode(target), kind.encode() or None, flags, data.encode() or None)
-    _checked(result, f"mount {kind or source} on {target}")
+    _checked(result, f"mount {kind or target}")
 
 
 def make_read_only(target: str) -> None:
@@ -86,6 +99,27 @@ def make_writable(target: str) -> None:
 def die_with_parent() -> None:
     """SIGKILL this process when the thread that forked it dies (PR_SET_PDEATHSIG)."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
+
+
+def keep_capabilities(kept: Collection[int]) -> None:
+    """Give up every capability but these, also for whatever is executed later. Raises OSError.
+
+    The bounding set goes too: a user 0 that executes a program gets all that is in it (capabilities(7)).
+    """
+    for number in range(_CAPABILITIES):
+        if number not in kept and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+            if ctypes.get_errno() == errno.EINVAL:
+                break
+            _checked(-1, "drop capabilities")
+    bits = sum(1 << number for number in kept)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    data = struct.pack("=6I", bits, bits, 0, 0, 0, 0)  # effective, permitted, inheritable; then their upper halves
+    _checked(_libc.capset(header, data), "capset")
+
+
+def gain_nothing_by_exec() -> None:
+    """No set-user-ID bit and no file capability counts any more (PR_SET_NO_NEW_PRIVS). Raises OSError."""
+    _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
 def set_up(interface: str, address: str | None = None, netmask: str | None = None) -> None:

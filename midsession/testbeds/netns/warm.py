@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from midsession.agent import nft
 from midsession.agent.spawn import Child, execute
+from midsession.testbeds.netns.confinement import confine
 
 PROGRAMS = frozenset({"server", "client"})
 _PRELOAD = (
@@ -39,9 +40,9 @@ def preload() -> None:
 
 
 def spawn(argv: Sequence[str], environment: Mapping[str, str], cwd: str | None) -> Child:
-    """A `Spawn` (see `midsession.agent.spawn`) that forks for our own programs."""
+    """A `Spawn` (see `midsession.agent.spawn`) that forks for our own programs. All are confined."""
     if cwd is None or len(argv) < 3 or argv[0] != sys.executable or argv[1] != "-m" or argv[2] not in PROGRAMS:
-        return execute(argv, environment, cwd)
+        return execute(argv, environment, cwd, confine)
     pipes = [os.pipe() for _ in range(3)]
     (stdin, our_stdin), (our_stdout, stdout), (our_stderr, stderr) = pipes
     pid = os.fork()
@@ -58,6 +59,7 @@ def _become(argv: Sequence[str], environment: Mapping[str, str], cwd: str, strea
     try:
         gc.freeze()  # the agent's objects must not be collected here: they would close descriptors that are ours by now
         _leave_the_agent(streams)
+        confine()
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(cwd)

@@ -33,11 +33,14 @@ from typing import NoReturn
 import msgspec
 
 from midsession.testbeds.netns import kernel
+from midsession.testbeds.netns.confinement import Limits, limit_host
+from midsession.testbeds.netns.filesystem import RESOLVER, cover_world, furnish
 from midsession.testbeds.netns.names import answer
 
 NETMASK = "255.255.0.0"
 WORLD_ADDRESS = "10.77.0.1"
 """The bridge's own address, where the name service is."""
+_OF_A_HOST = kernel.CLONE_NEWNET | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
 MAX_HOSTS = 250  # SCM_MAX_FD is 253, see unix(7)
 
 
@@ -50,7 +53,7 @@ class HostOrder(msgspec.Struct, frozen=True):
 
 
 class WorldOrder(msgspec.Struct, frozen=True):
-    """A world to make. `directory` stays writable; `keep` are paths that programs need though /tmp is private.
+    """A world to make. `directory` stays writable; `keep` are paths that programs need though they may be covered.
 
     With it come the descriptors: `status`, then one per host.
     """
@@ -58,13 +61,19 @@ class WorldOrder(msgspec.Struct, frozen=True):
     hosts: list[HostOrder]
     directory: str
     keep: list[str]
+    limits: Limits
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What init says once: all agents are forked, or why not."""
+    """What init says once: all agents are forked, or why not.
+
+    `refused` is the step that the kernel refused (see `kernel.unshare`), with its `number` (errno).
+    """
 
     ok: bool
     error: str = ""
+    refused: str = ""
+    number: int = 0
 
 
 Agent = Callable[[int, str], None]
@@ -103,7 +112,7 @@ def _child(body: Callable[[], None], status: int) -> NoReturn:
         body()
     except OSError as error:
         code = 1
-        _say(status, Answer(ok=False, error=str(error)))
+        _say(status, Answer(False, str(error), str(error.filename or ""), error.errno or 0))
     except BaseException:  # noqa: BLE001 - a fork must never unwind into its parent's stack; the error is said in full
         code = 1
         _say(status, Answer(ok=False, error=traceback.format_exc()))
@@ -134,6 +143,7 @@ def _keep(order: WorldOrder, fds: list[int], agent: Agent) -> None:
 def _init(order: WorldOrder, fds: list[int], agent: Agent) -> None:
     status, streams = fds[0], fds[1:]
     kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+    cover_world([*order.keep, order.directory])
     porters = [_porter(host, stream, fds, order, agent) for host, stream in zip(order.hosts, streams, strict=True)]
     for fd in streams:
         os.close(fd)
@@ -144,7 +154,7 @@ def _init(order: WorldOrder, fds: list[int], agent: Agent) -> None:
     for porter in porters:
         porter.go()
     for porter in porters:
-        porter.wait("brought its interface up")
+        porter.wait("had its interface and its files")
     with _name_service() as names:
         _say(status, Answer(ok=True))
         _live(status, names, {host.name: host.address for host in order.hosts})
@@ -210,7 +220,7 @@ def _porter(host: HostOrder, stream: int, fds: list[int], order: WorldOrder, age
 
 
 def _host(host: HostOrder, stream: int, status: int, steps: socket.socket, order: WorldOrder, agent: Agent) -> None:
-    kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS)
+    kernel.unshare(_OF_A_HOST)
     steps.send(b".")
     if not steps.recv(1):
         return
@@ -218,41 +228,20 @@ def _host(host: HostOrder, stream: int, status: int, steps: socket.socket, order
     kernel.set_up("eth0", host.address, NETMASK)
     child = _fork()
     if child == 0:
-        steps.close()
-        _child(partial(_serve, host, stream, status, order, agent), status)
+        _child(partial(_serve, host, stream, status, steps, order, agent), status)
     os.close(stream)
-    steps.send(b".")
+    steps.close()
     os.waitpid(child, 0)
 
 
-def _furnish(host: HostOrder, order: WorldOrder) -> None:
-    """The host's own view of the file system: read-only but for the run directory, and a /tmp and /proc of its own."""
-    kept = [(path, os.open(path, os.O_PATH)) for path in [*order.keep, order.directory] if os.path.exists(path)]
+def _serve(host: HostOrder, stream: int, status: int, steps: socket.socket, order: WorldOrder, agent: Agent) -> None:
     kernel.mount("proc", "/proc", "proc")
-    kernel.make_read_only("/")
-    kernel.mount("tmpfs", "/tmp", "tmpfs", data="mode=1777")
-    for path, fd in kept:
-        if path == order.directory or path.startswith("/tmp/"):
-            os.makedirs(path, exist_ok=True)
-            kernel.mount(f"/proc/self/fd/{fd}", path, flags=kernel.MS_BIND)
-        os.close(fd)
-    kernel.make_writable(order.directory)
-    _cover("/etc/hosts", "127.0.0.1 localhost\n" + "".join(f"{h.address} {h.name}\n" for h in order.hosts))
-    _cover("/etc/resolv.conf", f"nameserver {WORLD_ADDRESS}\noptions timeout:1 attempts:1\n")
-    socket.sethostname(host.name)
-
-
-def _cover(path: str, text: str) -> None:
-    """Put another content over a file of the (read-only) system; a system without the file goes without."""
-    if not os.path.exists(path):
-        return
-    cover = f"/tmp/.{os.path.basename(path)}"
-    with open(cover, "w") as file:
-        file.write(text)
-    kernel.mount(cover, os.path.realpath(path), flags=kernel.MS_BIND)
-
-
-def _serve(host: HostOrder, stream: int, status: int, order: WorldOrder, agent: Agent) -> None:
-    _furnish(host, order)
+    limit_host(order.limits)
+    names = "".join(f"{h.address} {h.name}\n" for h in order.hosts)
+    resolver = f"nameserver {WORLD_ADDRESS}\noptions timeout:1 attempts:1\n"
+    files = {"/etc/hosts": f"127.0.0.1 localhost\n{names}", RESOLVER: resolver}
+    furnish(host.name, order.directory, order.keep, files)
+    steps.send(b".")
+    steps.close()
     os.close(status)
     agent(stream, host.service)
