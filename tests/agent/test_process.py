@@ -316,7 +316,7 @@ def test_freeze_and_thaw_are_proven_for_the_whole_group(conductor: TestConductor
     assert [state_of(pid) for pid in pids] == ["T", "T"]
     assert conductor.wait_record("frozen").fields == {"fault": "pause", "pids": 2}
     assert conductor.ask(Thaw(id=0, fault="pause"))["pids"] == 2
-    assert [state_of(pid) for pid in pids] == ["S", "S"]
+    assert {state_of(pid) for pid in pids} <= {"R", "S"}, "running again: asleep at once, or about to be"
     assert conductor.wait_record("healed").fields == {"fault": "pause"}
     assert [r.event for r in conductor.records[1:]] == ["injected", "frozen", "thawed", "healed"]
 
