@@ -154,7 +154,7 @@ def run(
     bounds = Bounds(repeat, until_fail, _seconds(for_))
     seed = fresh_seed() if seed is None else seed
     out = console(sys.stdout)
-    out.print(f"{banner()} · seed {seed}")
+    out.print(banner(seed))
     selected = select(paths, keyword, tags or ())
     keep = keep or (Keep.ON_FAILURE if bounds.repeats else Keep.ALWAYS)
     wanted = Wanted(seed, bounds, jobs, testbed, runs, keep)

@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from rich.console import Console
-from rich.text import Text
-
 from midsession.batch.schedule import Batch, Bounds, Perform, Repetition
 from midsession.batch.told import perform, perform_unseen
 from midsession.batch.workers import Order, Workers
@@ -21,6 +18,7 @@ from midsession.door import give_to_owner
 from midsession.errors import Problem, ScenarioError
 from midsession.keep import Keep
 from midsession.report import batch as report
+from midsession.report.paint import Out
 from midsession.report.text import visible
 from midsession.rundir import JUNIT, SUMMARY, write_whole
 from midsession.select import Selected
@@ -41,7 +39,7 @@ class Wanted:
     keep: Keep
 
 
-async def carry_out(selected: Selected, wanted: Wanted, out: Console, err: Console) -> int:
+async def carry_out(selected: Selected, wanted: Wanted, out: Out, err: Out) -> int:
     """Run all of it; the exit code of the worst. Raises ScenarioError for a testbed that serves one run at a time."""
     batch_of = _BatchOf(selected, wanted, out, err)
     await (batch_of.in_workers() if wanted.jobs > 1 else batch_of.here())
@@ -51,7 +49,7 @@ async def carry_out(selected: Selected, wanted: Wanted, out: Console, err: Conso
 class _BatchOf:
     """One command's batch, and how it is told."""
 
-    def __init__(self, selected: Selected, wanted: Wanted, out: Console, err: Console) -> None:
+    def __init__(self, selected: Selected, wanted: Wanted, out: Out, err: Out) -> None:
         self._wanted, self._out, self._err = wanted, out, err
         self._bounds = wanted.bounds
         first = selected.plans(wanted.seed)
@@ -105,9 +103,9 @@ class _BatchOf:
         if self._bounds.repeats:
             self._out.print(report.repetition_line(repetition, self._wide))
         if told.account and not (self._bounds.repeats and self._has_told_why(repetition)):
-            self._out.file.write(told.account)
+            self._out.write(told.account)
         if told.error:
-            self._err.print(Text("\n".join(visible(line) for line in told.error.split("\n"))))
+            self._err.write("".join(f"{visible(text)}\n" for text in told.error.split("\n")))
 
     def _has_told_why(self, repetition: Repetition) -> bool:
         return repetition.told.exit_code == 0 or self._batch.series[repetition.plan].first_bad is not None

@@ -11,13 +11,12 @@ import io
 from collections import deque
 from dataclasses import dataclass, replace
 
-from rich.console import Console
-
 from midsession.core.plan import Plan
 from midsession.core.record import Event, Record
 from midsession.core.verdict import Status
 from midsession.door import INTERRUPTED, Bench, Run
 from midsession.errors import EnvironmentLacks, MidsessionError
+from midsession.report.paint import Out
 from midsession.report.terminal import Account, console, tell_end
 from midsession.runner import Listener, RunResult
 
@@ -53,7 +52,7 @@ async def perform_unseen(bench: Bench, plan: Plan) -> Told:
     return replace(told, account=account.getvalue())
 
 
-async def perform(bench: Bench, plan: Plan, out: Console) -> Told:
+async def perform(bench: Bench, plan: Plan, out: Out) -> Told:
     """Run a plan on a bench and tell of it on `out`. An error that a user can mend is told in what is returned."""
     account = Account(out, plan, bench.testbed.name)
     account.open()

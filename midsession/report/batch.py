@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import msgspec
-from rich.console import Console
-from rich.text import Text
 
 from midsession.batch.schedule import NOT_RUN, Repetition, Series
 from midsession.core.repetition import FLAKY, Tally
 from midsession.core.verdict import Status
+from midsession.report.paint import Line, Out, line
 from midsession.report.summary import SIGNS as MARKS
 from midsession.report.summary import escape, fenced
 from midsession.report.terminal import SIGNS
@@ -88,28 +87,28 @@ def _why(repetition: Repetition) -> str:
 # --- terminal ------------------------------------------------------------------------------------------------------
 
 
-def repetition_line(repetition: Repetition, wide: int) -> Text:
+def repetition_line(repetition: Repetition, wide: int) -> Line:
     """One repetition in one line."""
     told = repetition.told
     facts = f"#{repetition.number:<5} seed {told.seed:<10}  {duration(told.duration_ns) if told.duration_ns else '':>8}"
     text = f"  {visible(repetition.plan):<{wide}}  {facts}"
-    return Text.assemble(_sign(told.word), text, ("" if told.exit_code == 0 else f"  {_why(repetition)}", "dim"))
+    return line(_sign(told.word), text, ("" if told.exit_code == 0 else f"  {_why(repetition)}", "dim"))
 
 
-def tell_batch(out: Console, view: BatchView, directory: str) -> None:
+def tell_batch(out: Out, view: BatchView, directory: str) -> None:
     """One line for each plan that was run (with its rate, where rates were asked for), where the reports are, sums."""
     out.print()
     wide = max((len(visible(one.plan)) for one in view.ran), default=0)
     for one in view.ran:
         said = rate(one) if view.repeats else visible(one.repetitions[-1].told.directory)
         style = "" if view.repeats else "dim"
-        out.print(Text.assemble(_sign(one.word), f"{visible(one.plan):<{wide}}  ", (said, style)))
+        out.print(line(_sign(one.word), f"{visible(one.plan):<{wide}}  ", (said, style)))
         if view.repeats and (bad := one.first_bad):
             for word, text in [("first", _first(one)), ("run", bad.told.directory), ("again", bad.told.replay)]:
                 if text:
-                    out.print(Text.assemble((f"    {word:<7}", "dim"), visible(text)))
-    out.print(Text.assemble(("  batch  ", "dim"), visible(directory)))
-    out.print(Text(view.sums, "bold"))
+                    out.print(line((f"    {word:<7}", "dim"), visible(text)))
+    out.print(line(("  batch  ", "dim"), visible(directory)))
+    out.print(line((view.sums, "bold")))
 
 
 def _sign(word: str) -> tuple[str, str]:

@@ -7,14 +7,8 @@ from programs come through `midsession.report.text.visible` and are printed as t
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import IO
-
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from midsession import __version__
 from midsession.core.plan import Plan
@@ -22,6 +16,7 @@ from midsession.core.record import Event, Record
 from midsession.report.bands import because, label
 from midsession.report.evidence import Entry, Evidence, FindingView
 from midsession.report.model import View
+from midsession.report.paint import Line, Out, console, line
 from midsession.report.text import count, duration, instant, phrase, reference, some, visible
 
 SIGNS = {"pass": ("✓", "green"), "fail": ("✗", "red"), "inconclusive": ("?", "yellow"), "error": ("!", "magenta")}
@@ -48,28 +43,13 @@ _TELL_AGAIN_NS = 50_000_000
 _STEP_WIDTH = 12
 
 
-def console(file: IO[str]) -> Console:
-    """A console for our lines: nothing is wrapped, guessed at or taken for markup; no colour where no terminal is."""
-    plain = not file.isatty()
-    return Console(
-        file=file,
-        markup=False,
-        emoji=False,
-        highlight=False,
-        soft_wrap=True,
-        legacy_windows=False,
-        force_terminal=False if plain else None,
-        color_system=None if plain or "NO_COLOR" in os.environ else "auto",
-    )
-
-
 class Account:
     """Tells one run, from its plan to its last record. `hear` is called with every record that reaches the conductor.
 
     On a terminal, use it as a context manager: the line of counters lives as long as that.
     """
 
-    def __init__(self, out: Console, plan: Plan, testbed: str) -> None:
+    def __init__(self, out: Out, plan: Plan, testbed: str) -> None:
         self._out, self._plan, self._testbed = out, plan, testbed
         self._steps = {step.id: step for step in plan.timeline}
         self._zero_ns: int | None = None
@@ -78,7 +58,7 @@ class Account:
         self._told_ns, self._told = 0, ""
         self._causes: dict[str, int] = {}
         self._witnesses: set[tuple[object, object, object]] = set()
-        self._live = Live(console=out, get_renderable=self._status, transient=True) if out.is_terminal else None
+        self._live = out.live(self._status)
 
     def __enter__(self) -> Account:
         if self._live:
@@ -94,14 +74,14 @@ class Account:
         plan = self._plan
         matrix = ", ".join(f"{key}={value}" for key, value in plan.matrix.items())
         self._out.print()
-        self._out.print(Text.assemble((visible(plan.name), "bold"), f"  {visible(matrix)}" if matrix else ""))
+        self._out.print(line((visible(plan.name), "bold"), f"  {visible(matrix)}" if matrix else ""))
         facts = [f"seed {plan.seed}", f"testbed {self._testbed}", count(len(plan.clients), "client"), plan.source]
-        self._out.print(Text(visible("  " + " · ".join(facts)), "dim"))
+        self._out.print(line((visible("  " + " · ".join(facts)), "dim")))
 
     def phase(self, phase: str) -> None:
         """Say what the run is busy with outside its timeline."""
         if phase in _PHASES:
-            self._out.print(Text(f"           {_PHASES[phase]}", "dim"))
+            self._out.print(line((f"           {_PHASES[phase]}", "dim")))
 
     def hear(self, record: Record) -> None:
         """Take one record: count it, and tell it when it is news."""
@@ -143,14 +123,14 @@ class Account:
             self._told = counters
             self._line(t_ns, "clients", counters, "dim")
 
-    def _status(self) -> Text:
-        return Text(f"           clients      {self._counters()}" if self._plan.clients else "", "dim")
+    def _status(self) -> Line:
+        return line((f"           clients      {self._counters()}" if self._plan.clients else "", "dim"))
 
     # --- lines ---
 
     def _line(self, t_ns: int, what: str, text: str, style: str = "") -> None:
         at = instant(t_ns - self._zero_ns) if self._zero_ns is not None else " " * 9
-        self._out.print(Text.assemble((f"{at}  ", "dim"), (f"{what:<{_STEP_WIDTH}} ", style or "bold"), (text, style)))
+        self._out.print(line((f"{at}  ", "dim"), (f"{what:<{_STEP_WIDTH}} ", style or "bold"), (text, style)))
 
     def _begun(self, record: Record) -> None:
         plan = self._plan
@@ -219,7 +199,7 @@ _TOLD: dict[str, Callable[[Account, Record], None]] = {
 # --- after the run -------------------------------------------------------------------------------------------------
 
 
-def tell_findings(out: Console, view: View, evidence: int = 1) -> None:
+def tell_findings(out: Out, view: View, evidence: int = 1) -> None:
     """The findings, best first, so that the worst stand next to the verdict.
 
     A promise that was not kept shows up to `evidence` of its witnesses; of what every run is judged by, what was kept
@@ -232,54 +212,54 @@ def tell_findings(out: Console, view: View, evidence: int = 1) -> None:
             _print_all(out, finding_lines(finding, evidence))
     if common := [f.promise for f in kept if not f.own]:
         sign, colour = SIGNS["pass"]
-        out.print(Text.assemble((f"{sign} ", colour), (f"and {count(len(common), 'promise')} of every run", "bold")))
-        out.print(Text(f"    {some(common, limit=4)}"))
+        out.print(line((f"{sign} ", colour), (f"and {count(len(common), 'promise')} of every run", "bold")))
+        out.print(line(f"    {some(common, limit=4)}"))
     for finding in reversed(view.findings):
         if finding.status != "pass":
             _print_all(out, finding_lines(finding, evidence))
 
 
-def _print_all(out: Console, lines: Iterable[Text]) -> None:
-    for line in lines:
-        out.print(line)
+def _print_all(out: Out, lines: Iterable[Line]) -> None:
+    for each in lines:
+        out.print(each)
 
 
-def finding_lines(finding: FindingView, evidence: int) -> list[Text]:
+def finding_lines(finding: FindingView, evidence: int) -> list[Line]:
     """A finding as lines: sign and promise, what was seen, and for a broken one its place and the records around."""
     sign, colour = SIGNS[finding.status]
-    lines = [Text.assemble((f"{sign} ", colour), (finding.promise, "bold")), Text(f"    {finding.seen}")]
+    lines = [line((f"{sign} ", colour), (finding.promise, "bold")), line(f"    {finding.seen}")]
     if finding.status == "pass":
         return lines
     if finding.place:
-        lines.append(Text(f"    {finding.place}", "dim"))
+        lines.append(line((f"    {finding.place}", "dim")))
     if finding.offenders_count:
         lines.append(
-            Text(f"    not kept by {some(finding.offenders[:6] + [''] * (finding.offenders_count - 6))}", colour)
+            line((f"    not kept by {some(finding.offenders[:6] + [''] * (finding.offenders_count - 6))}", colour))
         )
     for item in finding.evidence[:evidence]:
         lines += evidence_lines(item)
     return lines
 
 
-def evidence_lines(evidence: Evidence) -> list[Text]:
+def evidence_lines(evidence: Evidence) -> list[Line]:
     """Some records, with the one that matters pointed at."""
     wide = max(len(e.who) for e in evidence.entries)
-    return [Text(f"      {evidence.title}:", "dim"), *(_entry(e, wide) for e in evidence.entries)]
+    return [line((f"      {evidence.title}:", "dim")), *(_entry(e, wide) for e in evidence.entries)]
 
 
-def _entry(entry: Entry, wide: int) -> Text:
+def _entry(entry: Entry, wide: int) -> Line:
     pointer = ">" if entry.chosen else " "
     text = f"    {pointer} {instant(entry.t_ns)}  {entry.who:<{wide}}  {entry.event:<12}  {entry.text}"
-    return Text(text, "bold" if entry.chosen else "dim")
+    return line((text, "bold" if entry.chosen else "dim"))
 
 
-def tell_end(out: Console, view: View, directory: str) -> None:
+def tell_end(out: Out, view: View, directory: str) -> None:
     """What is told of a run that is over: its findings, then its verdict."""
     tell_findings(out, view)
     tell_verdict(out, view, directory)
 
 
-def tell_verdict(out: Console, view: View, directory: str) -> None:
+def tell_verdict(out: Out, view: View, directory: str) -> None:
     """The last lines: the word, the seed, where everything is (if it was kept), and how to run it again."""
     head = view.head
     _, colour = SIGNS[head.status]
@@ -287,7 +267,7 @@ def tell_verdict(out: Console, view: View, directory: str) -> None:
     kept = ", ".join(f"{tally[status]} {word}" for status, word in WORDS.items() if tally[status])
     out.print()
     out.print(
-        Text.assemble(
+        line(
             (f"{head.status.upper()}", f"bold {colour}"),
             (f"  {visible(head.name)}", "bold"),
             f"  {kept or 'no findings'} · {duration(head.duration_ns)} · seed {head.seed}",
@@ -296,12 +276,12 @@ def tell_verdict(out: Console, view: View, directory: str) -> None:
     report = f"{directory}/report.html" if directory else ""
     for word, text in [("run", directory), ("report", report), ("again", head.replay)]:
         if text:
-            out.print(Text.assemble((f"  {word:<7}", "dim"), visible(text)))
+            out.print(line((f"  {word:<7}", "dim"), visible(text)))
 
 
-def banner() -> str:
+def banner(seed: int) -> Line:
     """The first words of the door."""
-    return f"midsession {__version__}"
+    return line(f"midsession {__version__} · seed {seed}")
 
 
 __all__ = ["Account", "banner", "console", "tell_end", "tell_findings", "tell_verdict"]
