@@ -11,20 +11,21 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from midsession import rundir
-from midsession.core.history import History, Selection
 from midsession.core.plan import Plan
-from midsession.core.verdict import Verdict
 from midsession.errors import Problem, ScenarioError
 from midsession.keep import Keep
-from midsession.report.model import View, view
-from midsession.report.write import write_reports
 from midsession.runner import Listener, run_plan
 from midsession.select import fresh_seed, select, variant
 from midsession.testbeds import Testbed
 from midsession.testbeds.registry import AUTO, choose, make, replay_command
+
+if TYPE_CHECKING:
+    from midsession.core.history import History, Selection
+    from midsession.core.verdict import Verdict
+    from midsession.report.model import View
 
 INTERRUPTED = 2
 RUNS = "runs"
@@ -80,7 +81,7 @@ class Bench:
 
     async def perform(self, plan: Plan, listener: Listener | None = None) -> Run:
         """Run, judge, report. Raises EnvironmentLacks when the testbed cannot serve the plan, OSError for the disk."""
-        result = await run_plan(plan, self.testbed, self._runs, listener)
+        result = await run_plan(plan, self.testbed, self._runs, listener, meanwhile=_learn_to_report)
         try:
             run = judged(result.directory, result.why_ended)
             self._save_or_remove(run)
@@ -99,14 +100,25 @@ class Bench:
         await self.testbed.shut()
 
 
+def _learn_to_report() -> None:
+    """Import and prepare what reports are made with, so that it need not be done after the run."""
+    from midsession.report import html, write  # noqa: F401 - imported to be there
+
+    html.template()
+
+
 def save(run: Run) -> None:
     """Write a run's verdict and its reports into its directory. Raises OSError."""
+    from midsession.report.write import write_reports
+
     rundir.write_verdict(run.directory, run.verdict)
     write_reports(run.directory, run.view)
 
 
 def judged(directory: Path, why_ended: str = "") -> Run:
     """Judge a stored run; writes nothing. Raises NotARun."""
+    from midsession.report.model import view
+
     history = rundir.read_history(directory)
     info = rundir.read_run(directory)
     verdict = rundir.judge_run(directory, history)

@@ -6,7 +6,6 @@ have gone wrong. Nothing here runs anything.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,12 +104,12 @@ def read_verdict(directory: Path) -> Verdict:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that nobody ever sees half of it: under another name first, then renamed. Raises OSError."""
+    """Write a file so that nobody ever sees half of it: under another name first, then renamed. Raises OSError.
+
+    There is no fsync: a power cut may cost a report, which `midsession report` makes anew from the records.
+    """
     fresh = path.with_name(f"{path.name}.new")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    fresh.write_bytes(data)
     fresh.replace(path)
 
 

@@ -101,15 +101,18 @@ async def run_plan(
     listener: Listener | None = None,
     *,
     clock: Callable[[], int] = time.monotonic_ns,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> RunResult:
     """Carry out a plan. `clock` is CLOCK_MONOTONIC in ns, and must be that of the running event loop.
+
+    `meanwhile` is called once, while the hosts come up: the only time of a run at which this process may be busy.
 
     Raises EnvironmentLacks when the testbed cannot serve the plan, OSError when the run directory cannot be written;
     everything is taken down in either case. All else that goes wrong is in the result.
     """
     run = _Run(plan, testbed, RunPlace.make(plan, runs_directory), listener or Listener(), clock)
     with _interrupts(run.interrupt):
-        return await run.carry_out()
+        return await run.carry_out(meanwhile)
 
 
 def run(plan: Plan, testbed: Testbed, runs_directory: Path, listener: Listener | None = None) -> RunResult:
@@ -198,12 +201,12 @@ class _Run:
         self._crash: Exception | None = None
         self._facts: dict[str, Any] = {}
 
-    async def carry_out(self) -> RunResult:
+    async def carry_out(self, meanwhile: Callable[[], object]) -> RunResult:
         """From the first host to the last file."""
         self._listener.on_open(self._plan, self._place.run, self._place.directory)
         lacking: EnvironmentLacks | None = None
         try:
-            await self._set_up()
+            await self._set_up(meanwhile)
             await self._play()
         except _Stopped:
             pass
@@ -227,11 +230,13 @@ class _Run:
 
     # --- the beginning ---------------------------------------------------------------------------------------------
 
-    async def _set_up(self) -> None:
+    async def _set_up(self, meanwhile: Callable[[], object]) -> None:
         self._listener.on_phase("open")
         self._save(started=wall_clock())
         self._require_abilities()
-        opening = self._testbed.open(self._plan, self._place.run, self._place.directory, self)
+        opening = asyncio.ensure_future(self._testbed.open(self._plan, self._place.run, self._place.directory, self))
+        await asyncio.sleep(0)  # it is under way
+        meanwhile()
         await self._until(opening, OPEN_WITHIN_S, f"testbed {self._testbed.name} open")
         self._opened = True
         self._meet_hosts()

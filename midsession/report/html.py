@@ -32,7 +32,7 @@ def render(view: View) -> str:
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
     )
-    return _template().render(
+    return template().render(
         v=view, signs=SIGNS, policy=policy, script=Markup(script), style=Markup(style), data=island(picture(view))
     )
 
@@ -71,7 +71,8 @@ def _asset(name: str) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def template() -> jinja2.Template:
+    """The page before it is filled. It takes a moment to compile, so whoever has time calls it early."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -101,6 +102,7 @@ def prune() -> tuple[list[str], list[str]]:
     return removed, problems
 
 
+@cache
 def _has_namespaces() -> bool:
     """Whether a process may have namespaces of its own here; an engine that answers is no reason not to look."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from typing import NoReturn
 
 from midsession.agent.serve import serve
 from midsession.testbeds.netns import kernel, warm, world
@@ -14,11 +15,12 @@ def _agent(stream: int, service: str) -> None:
     serve(stream, os.dup(stream), service, spawn=warm.spawn)
 
 
-def main() -> None:
-    """Serve orders on the inherited SOCK_SEQPACKET descriptor until the harness is gone."""
+def main() -> NoReturn:
+    """Serve orders on the inherited SOCK_SEQPACKET descriptor until the harness is gone; never returns."""
     kernel.die_with_parent()
     warm.preload()
     world.template(socket.socket(fileno=int(sys.argv[1])), _agent)
+    os._exit(0)  # somebody waits for the end, and the interpreter's own takes longer than a world's
 
 
 if __name__ == "__main__":
