@@ -185,11 +185,16 @@ def _seconds(text: str) -> float:
 
 
 @app.command()
-def check(directory: Directory) -> None:
+def check(
+    directory: Directory,
+    checks: Annotated[
+        Path | None, typer.Option(help="A YAML file with a list `checks`, instead of the run's own.")
+    ] = None,
+) -> None:
     """Judge a stored run again, and exit with its verdict. Runs nothing and writes nothing."""
     from midsession.door import judged
 
-    raise Done(_tell(judged(directory)))
+    raise Done(_tell(judged(directory, checks=checks)))
 
 
 @app.command()

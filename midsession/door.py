@@ -115,11 +115,18 @@ def save(run: Run) -> None:
     write_reports(run.directory, run.view)
 
 
-def judged(directory: Path, why_ended: str = "") -> Run:
-    """Judge a stored run; writes nothing. Raises NotARun."""
+def judged(directory: Path, why_ended: str = "", checks: Path | None = None) -> Run:
+    """Judge a stored run, by the checks of another file where one is named; writes nothing.
+
+    Raises NotARun, and ScenarioError for a file of checks that cannot be used.
+    """
     from midsession.report.model import view
 
     history = rundir.read_history(directory)
+    if checks is not None:
+        from midsession.language import read_checks
+
+        history = history.with_checks(read_checks(checks, history.plan))
     info = rundir.read_run(directory)
     verdict = rundir.judge_run(directory, history)
     shown = view(history, verdict, info, replay_of(history.plan, info))

@@ -10,8 +10,8 @@ import argparse
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from math import prod
@@ -20,12 +20,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from midsession.core.compile import compile_plan
+from midsession.core.compile import compile_checks, compile_plan
 from midsession.core.loader import LIMITS, Node, in_order, parse, replace_variables
-from midsession.core.plan import Plan
+from midsession.core.outline import outline
+from midsession.core.plan import CheckPlan, Plan
 from midsession.core.references import file_nodes, reference_problems
 from midsession.core.scalars import Scalar
-from midsession.core.scenario import Language, Scenario
+from midsession.core.scenario import CheckEntry, Language, Scenario
 from midsession.core.schema import draft7
 from midsession.core.shape import problems_of
 from midsession.core.texts import MAX_PAYLOAD_BYTES, inner_path
@@ -99,7 +100,7 @@ def load(path: Path, env: Mapping[str, str] | None = None, using: Language | Non
     readings = [
         _Reading(tree, matrix, os.environ if env is None else env, spoken) for matrix in _combinations(tree, env)
     ]
-    files, problems = _files(path.parent, readings)
+    files, problems = _files(path.parent, [reading.tree for reading in readings], spoken)
     problems += [problem for reading in readings for problem in reading.problems]
     if problems:
         raise ScenarioError(in_order(problems))
@@ -109,6 +110,36 @@ def load(path: Path, env: Mapping[str, str] | None = None, using: Language | Non
 def plans(path: Path, seed: int) -> list[Plan]:
     """Read a scenario and draw its plans. Raises ScenarioError."""
     return load(path).plans(seed)
+
+
+def read_checks(path: Path, plan: Plan, env: Mapping[str, str] | None = None) -> list[CheckPlan]:
+    """The checks of a file with a list `checks` (a whole scenario has one, too), for a run of this plan.
+
+    What they name must be in the plan; files of theirs are looked for beside its scenario. Raises ScenarioError with
+    everything that is wrong, at its place in this file.
+    """
+    spoken = language()
+    alone = _without(parse(_source(path), str(path)), spoken.scenario.yaml_keys().keys() - {"checks"})
+    tree, problems = replace_variables(alone, plan.matrix, os.environ if env is None else env)
+    read, found = list[CheckEntry](), list[Problem]()
+    try:
+        read = spoken.checks_file.model_validate(tree.data).checks  # type: ignore[attr-defined]
+    except ValidationError as error:
+        found += problems_of(error, tree)
+    whole = outline(plan, tree.get("checks") or Node([], tree.place))
+    found += [*reference_problems(whole, spoken), *_files(Path(plan.source).parent, [whole], spoken)[1]]
+    unread = {problem.place for problem in problems}
+    problems += [problem for problem in found if problem.place not in unread]
+    if problems:
+        raise ScenarioError(in_order(problems))
+    return compile_checks(read, tree)
+
+
+def _without(tree: Node, keys: Collection[str]) -> Node:
+    """A mapping without some of its keys; any other node as it is."""
+    if not isinstance(tree.value, dict):
+        return tree
+    return replace(tree, value={key: node for key, node in tree.items() if key not in keys})
 
 
 def collect(paths: Iterable[Path]) -> list[Path]:
@@ -148,7 +179,7 @@ class _Reading:
     """One combination of the matrix: the tree with it filled in, its model, and what is wrong with them."""
 
     def __init__(self, tree: Node, matrix: dict[str, Scalar], env: Mapping[str, str], spoken: Language) -> None:
-        self.matrix, self._spoken = matrix, spoken
+        self.matrix = matrix
         self.tree, self.problems = replace_variables(tree, matrix, env)
         wrong = {problem.place for problem in self.problems}
         self._scenario: Scenario | None = None
@@ -157,15 +188,6 @@ class _Reading:
         except ValidationError as error:
             self.problems += [p for p in problems_of(error, self.tree) if p.place not in wrong]
         self.problems += [p for p in reference_problems(self.tree, spoken) if p.place not in wrong]
-
-    def files_of_checks(self) -> Iterator[tuple[Any, Node]]:
-        """Every file that a check names: the check's class, and the node of the name."""
-        checks = self.tree.get("checks")
-        for node in checks.each() if checks else ():
-            cls = self._spoken.checks.get(self._spoken.check_kind(dict(node.items())) or "")
-            for key in getattr(cls, "files", ()):
-                if named := node.get(split_name(key)[0]):
-                    yield cls, named
 
     def variant(self) -> Variant:
         """The reading of a file without problems."""
@@ -219,11 +241,21 @@ def _regular(path: Path, limit: int) -> bytes:
         return file.read(limit)
 
 
-def _files(folder: Path, readings: list[_Reading]) -> tuple[dict[str, bytes], list[Problem]]:
+def _files_of_checks(tree: Node, spoken: Language) -> Iterator[tuple[Any, Node]]:
+    """Every file that a check names: the check's class, and the node of the name."""
+    checks = tree.get("checks")
+    for node in checks.each() if checks else ():
+        cls = spoken.checks.get(spoken.check_kind(dict(node.items())) or "")
+        for key in getattr(cls, "files", ()):
+            if named := node.get(split_name(key)[0]):
+                yield cls, named
+
+
+def _files(folder: Path, trees: list[Node], spoken: Language) -> tuple[dict[str, bytes], list[Problem]]:
     """Read what the scripts send from files, and see that every path stays in the scenario's folder."""
     files: dict[str, bytes] = {}
     problems: list[Problem] = []
-    for check, node in (found for reading in readings for found in reading.files_of_checks()):
+    for check, node in (found for tree in trees for found in _files_of_checks(tree, spoken)):
         named = node.value if isinstance(node.value, str) else ""
         try:
             inner = inner_path(named.partition("::")[0])
@@ -233,7 +265,7 @@ def _files(folder: Path, readings: list[_Reading]) -> tuple[dict[str, bytes], li
             check.refuse(named, _inside(folder, inner))
         except (OSError, ValueError) as error:
             problems.append(_unusable(error, node))
-    for kind, node in (found for reading in readings for found in file_nodes(reading.tree)):
+    for kind, node in (found for tree in trees for found in file_nodes(tree)):
         if not isinstance(node.value, str):
             continue
         try:

@@ -231,6 +231,59 @@ def test_check_exits_with_the_verdict_and_writes_nothing(
     assert sorted((tmp_path / "run").rglob("*")) == before
 
 
+OTHER_CHECKS = """\
+checks:
+  - every: talkers
+    meets: lost
+    since: crash
+    within: 5ms
+  - never: {event: gave_up}
+"""
+
+
+def test_a_stored_run_can_be_judged_by_other_checks(midsession: Command, tmp_path: Path) -> None:
+    """A tighter bound fails where the run's own passed, at its place in that file; nothing is written."""
+    before = sorted(stored(tmp_path / "run").rglob("*"))
+    (tmp_path / "other.yaml").write_text(OTHER_CHECKS)
+    assert midsession("check", "run", cwd=tmp_path).returncode == 0
+    done = midsession("check", "run", "--checks", "other.yaml", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "✗ every client of talkers meets lost within 0.005 s of crash" in done.stdout
+    assert "    other.yaml:2:5" in done.stdout
+    assert "✓ never gave_up" in done.stdout
+    assert sorted((tmp_path / "run").rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        (OTHER_CHECKS.replace("talkers", "talker"), [(2, 12, "unknown-group", "did you mean 'talkers'")]),
+        (OTHER_CHECKS.replace("since: crash", "since: crush"), [(4, 12, "unknown-step", "did you mean 'crash'")]),
+        (OTHER_CHECKS.replace("5ms", "5"), [(5, 13, "missing-unit", "has no unit")]),
+        (OTHER_CHECKS.replace("never", "nevr"), [(6, 5, "unknown-check", "did you mean 'never'")]),
+        (OTHER_CHECKS.replace("gave_up", "gave_up, of: servr"), [(6, 33, "unknown-subject", "'server'")]),
+        (OTHER_CHECKS.replace("checks:", "check:"), [(1, 1, "unknown-key", ""), (1, 1, "missing-key", "'checks'")]),
+        ("checks: []", [(1, 9, "out-of-range", "at least 1")]),
+        ("- never: {event: gave_up}", [(1, 1, "wrong-type", "expected a mapping")]),
+        ("checks:\n  - {python: gone.py::f}", [(2, 14, "unreadable", "No such file")]),
+        ("checks: ${{ matrix.x }}", [(1, 9, "variable", "")]),
+    ],
+)
+def test_wrong_checks_are_told_with_their_place(
+    midsession: Command, tmp_path: Path, text: str, problems: list[tuple[int, int, str, str]]
+) -> None:
+    """The same sentences as in a scenario, in the file that they stand in; exit 4."""
+    stored(tmp_path / "run")
+    (tmp_path / "other.yaml").write_text(text)
+    done = midsession("check", "run", "--checks", "other.yaml", cwd=tmp_path)
+    assert done.returncode == 4
+    lines = [line for line in done.stderr.splitlines() if line.startswith("other.yaml:")]
+    for line, (row, column, slug, said) in zip(lines, problems, strict=True):
+        assert line.startswith(f"other.yaml:{row}:{column}: ")
+        assert f"[{slug}]" in line
+        assert said in line
+
+
 def test_a_broken_promise_names_who_broke_it(midsession: Command, tmp_path: Path) -> None:
     """The client, its place in the scenario, and the records around."""
     stored(tmp_path / "run", kept=False)

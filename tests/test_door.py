@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import midsession
-from midsession import door
+from midsession import door, rundir
 from midsession.core.verdict import Status
 from midsession.errors import ScenarioError
 from midsession.testbeds.registry import TESTBEDS, choose, make, replay_command
@@ -38,6 +38,19 @@ def test_a_scenario_with_several_plans_must_be_narrowed(tmp_path: Path) -> None:
     path.write_text(MATRIX)
     with pytest.raises(ScenarioError, match=r"\[n=1\], \[n=2\].*keyword"):
         midsession.run(path, testbed="netns", runs=tmp_path / "runs")
+
+
+@pytest.mark.netns
+def test_judging_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Also by the checks of the run's own scenario, read as a file of checks: its places and variables are the same."""
+    path = tmp_path / "good.scenario.yaml"
+    path.write_text(
+        MATRIX.replace("within: 5s", "within: ${{ matrix.patience }}").replace("n: [", "patience: [4s], n: [")
+    )
+    run = midsession.run(path, testbed="netns", seed=7, runs=tmp_path / "runs", keyword="n=2")
+    stored_bytes = (run.directory / "verdict.json").read_bytes()
+    assert rundir.encode_verdict(door.judged(run.directory).verdict) == stored_bytes
+    assert rundir.encode_verdict(door.judged(run.directory, checks=path).verdict) == stored_bytes
 
 
 @pytest.mark.netns

@@ -42,7 +42,7 @@ def compile_plan(
         services=[_service(n, service, PurePosixPath(path).parent, files) for n, service in source.services.items()],
         groups=list(groups),
         timeline=[_step(number, action, tree) for number, action in enumerate(source.timeline)],
-        checks=[_check(number, entry, tree) for number, entry in enumerate(source.checks)],
+        checks=compile_checks(source.checks, tree),
         matrix=dict(matrix),
         about=source.about,
         tags=list(source.tags),
@@ -215,6 +215,11 @@ def _on_event(when: scenario.When) -> plan.Trigger:
     if when.every is not None:
         return plan.Every(group=when.every, event=when.event.value, **common)
     return plan.OnEvent(event=when.event.value, of=when.of, count=when.count, **common)
+
+
+def compile_checks(entries: list[scenario.CheckEntry], tree: Node) -> list[plan.CheckPlan]:
+    """The plan's checks; their places are those of the tree's `checks`."""
+    return [_check(number, entry, tree) for number, entry in enumerate(entries)]
 
 
 def _check(number: int, entry: scenario.CheckEntry, tree: Node) -> plan.CheckPlan:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from itertools import accumulate
 from operator import attrgetter
 from typing import Any, TypeVar, overload
 
+import msgspec
+
 from midsession.core.logs import AGENT, CONDUCTOR, PROGRAM, Gap, Writer, find_gaps
 from midsession.core.outcomes import FOREVER, Connection, Outcome, connections_of, outcome_of
-from midsession.core.plan import Plan
+from midsession.core.plan import CheckPlan, Plan
 from midsession.core.record import Event, LogFile, Record
 from midsession.core.stalls import Span, overlap_ns, spans_of
 from midsession.core.steps import StepStory, tell_steps
@@ -52,6 +55,12 @@ class History:
         Files of another run are gaps; without the name, the conductor's file says which run this is.
         """
         return History(plan, files, hosts, run)
+
+    def with_checks(self, checks: list[CheckPlan]) -> History:
+        """The same history, to be judged by other checks than those of its plan."""
+        other = copy(self)
+        other.plan = msgspec.structs.replace(self.plan, checks=checks)
+        return other
 
     def __len__(self) -> int:
         return len(self.records)

@@ -526,6 +526,9 @@ class Language:
         self.check_model = cache(self._check_model)
         self.action = self._action_model()
         self.scenario = self._scenario_model()
+        self.checks_file = create_model(
+            "Checks", __base__=Model, checks=(self.scenario.model_fields["checks"].rebuild_annotation(), ...)
+        )
 
     @property
     def healable(self) -> frozenset[str]:
