@@ -198,11 +198,16 @@ def check(
 
 
 @app.command()
-def audit(directory: Directory) -> None:
-    """Say of each check of a stored run whether it can fail at all; exits 1 when one cannot. Runs nothing.
+def audit(
+    directory: Directory,
+    without_faults: Annotated[bool, typer.Option(help="Also run the scenario again, with nothing broken.")] = False,
+) -> None:
+    """Say of each check of a stored run whether it can fail at all; exits 1 when one cannot.
 
     Each check that passed is judged again over the same run, spoilt: without the events that it looks for, with more of
-    them, with the same events a day late, or with other words in them.
+    them, with the same events a day late, or with other words in them; and over no record at all. Runs nothing, but
+    with --without-faults: then the scenario is run with notes in the place of its faults, and one check at least must
+    not pass.
     """
     from midsession.report.text import count, visible
     from midsession.rundir import audit_run
@@ -214,7 +219,29 @@ def audit(directory: Directory) -> None:
     toothless = [one for one in found if not one.can_fail]
     if toothless or not found:
         _complain(f"{count(len(toothless), 'check')} of {len(found)} cannot fail")
+    idle = without_faults and not _needs_its_faults(directory)
+    if toothless or not found or idle:
         raise Done(1)
+
+
+def _needs_its_faults(directory: Path) -> bool:
+    import asyncio
+
+    from midsession.core.verdict import Status
+    from midsession.door import RUNS, rerun_without_faults
+    from midsession.report.text import visible
+
+    run = asyncio.run(rerun_without_faults(directory, Path(RUNS)))
+    if run is None:
+        _say("it breaks nothing, so there is no run without its faults")
+        return True
+    _say(f"without its faults ({run.directory}):")
+    for finding in run.own_findings:
+        _say(visible(f"    {finding.status:12} {finding.promise}: {finding.seen}"))
+    if all(finding.status is Status.PASS for finding in run.own_findings):
+        _complain("every check passes without its faults too: none of them tests what the faults do")
+        return False
+    return True
 
 
 @app.command()

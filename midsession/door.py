@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from midsession import rundir
+from midsession.core.faultless import has_faults, without_faults
 from midsession.core.plan import Plan
 from midsession.errors import Problem, ScenarioError
 from midsession.keep import Keep
@@ -24,7 +25,7 @@ from midsession.testbeds.registry import AUTO, choose, make, replay_command
 
 if TYPE_CHECKING:
     from midsession.core.history import History, Selection
-    from midsession.core.verdict import Verdict
+    from midsession.core.verdict import Finding, Verdict
     from midsession.report.model import View
 
 INTERRUPTED = 2
@@ -54,6 +55,11 @@ class Run:
     def exit_code(self) -> int:
         """2 when it was interrupted, else the verdict's."""
         return INTERRUPTED if self.why_ended == "interrupted" else self.verdict.exit_code
+
+    @property
+    def own_findings(self) -> list[Finding]:
+        """Those of the scenario's own checks, in its order."""
+        return self.verdict.findings[: len(self.plan.checks)]
 
     @property
     def kept_in(self) -> str:
@@ -105,6 +111,22 @@ def _learn_to_report() -> None:
     from midsession.report import html, write  # noqa: F401 - imported to be there
 
     html.template()
+
+
+async def rerun_without_faults(directory: Path, runs: Path) -> Run | None:
+    """Run the plan of a stored run again, on its testbed, with nothing broken; None: it breaks nothing.
+
+    Raises NotARun, EnvironmentLacks, OSError.
+    """
+    plan = rundir.read_plan(directory)
+    if not has_faults(plan, rundir.MENDING):
+        return None
+    harmless = without_faults(plan, rundir.MENDING)
+    bench = Bench.of(str(rundir.read_run(directory).get("testbed") or AUTO), runs, [harmless])
+    try:
+        return await bench.perform(harmless)
+    finally:
+        await bench.shut()
 
 
 def save(run: Run) -> None:

@@ -74,11 +74,14 @@ def judge_run(directory: Path, history: History | None = None) -> Verdict:
     return judge_history(history, [str(problem) for problem in problems])
 
 
+MENDING = frozenset(verb for verb, fault in FAULTS.items() if not fault.breaks)
+"""The faults that break nothing."""
+
+
 def judge_history(history: History, problems: list[str] | None = None) -> Verdict:
     """Judge a history with all the checks and faults that there are."""
     healable = {verb for verb, fault in FAULTS.items() if fault.healable}
-    mending = {verb for verb, fault in FAULTS.items() if not fault.breaks}
-    return judge(history.plan, history, build, always(history.plan), healable, problems or [], mending)
+    return judge(history.plan, history, build, always(history.plan), healable, problems or [], MENDING)
 
 
 def audit_run(directory: Path) -> list[Audited]:

@@ -491,3 +491,31 @@ def test_audit_names_the_checks_that_cannot_fail(tmp_path: Path, midsession: Com
     assert bad.returncode == 1
     assert "✗ lost: any number of times\n    x.yaml:3:5: it passes in all of" in bad.stdout
     assert bad.stderr == "1 check of 1 cannot fail\n"
+
+
+@pytest.mark.netns
+def test_audit_without_faults_runs_the_scenario_with_nothing_broken(tmp_path: Path, midsession: Command) -> None:
+    """The checks of a kill do not pass without it; a check that would pass anyway is found out."""
+    for check, code in (("every: talkers\n    meets: lost\n    since: crash", 0), ("never: {event: gave_up}", 1)):
+        (tmp_path / "x.scenario.yaml").write_text(KILLED.replace("CHECK", check))
+        run = midsession("run", "x.scenario.yaml", "--testbed", "netns", cwd=tmp_path)
+        assert run.returncode == 0
+        directory = next(line.split()[1] for line in run.stdout.splitlines() if line.split()[:1] == ["run"])
+        audited = midsession("audit", "--without-faults", directory, cwd=tmp_path)
+        assert audited.returncode == code
+        assert "without its faults (" in audited.stdout
+        assert ("every check passes without its faults too" in audited.stderr) == bool(code)
+
+
+KILLED = """\
+name: killed
+timeout: 5s
+services: {server: {reference: reply, port: 4000}}
+clients:
+  talkers:
+    connect: server:4000
+    script: [{send: {line: Hi}}, {expect: {line: "Got your message ✅"}}, {wait: 300ms}, end]
+timeline: [{id: crash, when: {event: replied}, kill: server}]
+checks:
+  - CHECK
+"""

@@ -27,7 +27,8 @@ A check is a promise over the history of a run. Its finding is one of four words
 - **Absence is believed only of whole logs and living observers.** A log that is cut, a client that nobody heard of, a
   step that never fired: inconclusive, with the reason.
 - **A check that crashes is an error**, and an error is worse than a failure.
-- **A check that cannot fail can be found**: `midsession audit RUN` judges each check again over the same run, spoilt.
+- **A check that cannot fail can be found**: `midsession audit RUN` judges each check again over the same run, spoilt;
+  with `--without-faults` it also runs the scenario with nothing broken, where one check at least must not pass.
 
 `midsession check RUN` judges a stored run again; the same checks over the same run give the same findings, byte for
 byte.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,7 @@ MOST_COPIES = 20_000
 Files = Mapping[str, LogFile]
 Spoil = tuple[str, Callable[[], Files]]
 
-_OWN = frozenset({Event.BEGUN, Event.TRIGGERED, Event.INJECTED, Event.WITNESSED, Event.EFFECTIVE, Event.ENDED})
+_OWN = frozenset({Event.BEGUN, Event.TRIGGERED, Event.INJECTED, Event.EFFECTIVE, Event.ENDED})
 """What tells when the steps were and when the run ended: spoiling that would only move the ground under a check."""
 _OF_CLIENTS = frozenset(
     {
@@ -41,11 +42,19 @@ _OF_SERVICES = frozenset(
         Event.CLIENT_LOST,
     }
 )
-_OF_AGENTS = frozenset({Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE, Event.HEALED})
+_OF_AGENTS = frozenset(
+    {
+        *(Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE),
+        *(Event.WITNESSED, Event.HEALED, Event.STALLED),
+    }
+)
 
 
 class Audited(msgspec.Struct, frozen=True, kw_only=True):
-    """What the audit found about one check: whether it can fail, how (`spoilt`), and what it then said (`seen`)."""
+    """What the audit found about one check: whether it can fail, how (`spoilt`), and what it then said (`seen`).
+
+    `over_nothing` is what it says of a run without any record, which may not be a pass.
+    """
 
     check: str
     promise: str
@@ -55,39 +64,59 @@ class Audited(msgspec.Struct, frozen=True, kw_only=True):
     spoilt: str
     seen: str
     tried: int
+    over_nothing: Status
 
 
 def audit(plan: Plan, files: Files, hosts: Collection[str], build: Build) -> list[Audited]:
     """Audit every check of the plan over its run, in the plan's order."""
-    history = History.of(plan, files, hosts)
-    return [_audit_one(check, history, files, hosts, build) for check in plan.checks]
+    run = _Run(History.of(plan, files, hosts), files, hosts, build)
+    return [_audit_one(check, run) for check in plan.checks]
 
 
-def _audit_one(check: CheckPlan, history: History, files: Files, hosts: Collection[str], build: Build) -> Audited:
-    as_it_was = judge_check(check, history, build)
-    if as_it_was.status is not Status.PASS:
-        return _audited(as_it_was, True, "in this run as it is", as_it_was.seen, 1)
-    tried = 0
-    for spoilt, spoil in _spoils(check, history, files):
-        tried += 1
-        finding = judge_check(check, History.of(history.plan, spoil(), hosts), build)
-        if finding.status is Status.FAIL:
-            return _audited(as_it_was, True, spoilt, finding.seen, tried)
-    return _audited(as_it_was, False, "", f"it passes in all of {tried} spoilt runs", tried)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The run as it was, and how to judge a check over it with other files."""
+
+    history: History
+    files: Files
+    hosts: Collection[str]
+    build: Build
+
+    def judge(self, check: CheckPlan, files: Files | None = None) -> Finding:
+        spoilt = self.history if files is None else History.of(self.history.plan, files, self.hosts)
+        return judge_check(check, spoilt, self.build)
 
 
-def _audited(finding: Finding, can_fail: bool, spoilt: str, seen: str, tried: int) -> Audited:
-    passed = finding.status is Status.PASS
+def _audit_one(check: CheckPlan, run: _Run) -> Audited:
+    as_it_was = run.judge(check)
+    spoilt, seen, tried = _toothed(check, run, as_it_was)
+    over_nothing = run.judge(check, {}).status
+    if over_nothing is Status.PASS:
+        spoilt, seen = "", "it passes over no record at all"
     return Audited(
-        check=finding.check,
-        promise=finding.promise,
-        place=finding.place,
-        passed=passed,
-        can_fail=can_fail,
+        check=as_it_was.check,
+        promise=as_it_was.promise,
+        place=as_it_was.place,
+        passed=as_it_was.status is Status.PASS,
+        can_fail=bool(spoilt),
         spoilt=spoilt,
         seen=seen,
         tried=tried,
+        over_nothing=over_nothing,
     )
+
+
+def _toothed(check: CheckPlan, run: _Run, as_it_was: Finding) -> tuple[str, str, int]:
+    """How the check was brought to fail (empty: not at all), what it then said, and how many spoilt runs it took."""
+    if as_it_was.status is not Status.PASS:
+        return "in this run as it is", as_it_was.seen, 1
+    tried = 0
+    for spoilt, spoil in _spoils(check, run.history, run.files):
+        tried += 1
+        finding = run.judge(check, spoil())
+        if finding.status is Status.FAIL:
+            return spoilt, finding.seen, tried
+    return "", f"it passes in all of {tried} spoilt runs", tried
 
 
 # --- spoiling ------------------------------------------------------------------------------------------------------

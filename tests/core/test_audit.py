@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from midsession.checks import build
 from midsession.core.audit import Audited, audit
-from midsession.core.verdict import Status
+from midsession.core.history import History
+from midsession.core.verdict import Finding, Status
 from midsession.rundir import judge_history
 from tests.build import World
 
@@ -93,3 +94,25 @@ def test_a_check_that_failed_needs_no_spoiling() -> None:
     """The run itself has shown that it can."""
     found = audited(run(), "never", never={"event": "lost"})
     assert (found.passed, found.can_fail, found.tried) == (False, True, 1)
+
+
+class Content:
+    """A check that claims support whatever there is, and fails only over what it dislikes."""
+
+    kind: ClassVar[str] = "content"
+    promise = "all is well"
+
+    def judge(self, history: History) -> Finding:
+        """Fails over a lost connection too many, passes over nothing at all."""
+        status = Status.FAIL if history.events("lost").count > 2 else Status.PASS
+        return Finding(check="content", status=status, promise=self.promise, seen="so", support=1)
+
+
+def test_a_check_that_passes_over_no_record_is_toothless_though_it_can_fail() -> None:
+    """T6: each check is judged over an empty history too."""
+    found = audited(run(), "every", every="talkers", meets="lost", since="crash")
+    assert (found.over_nothing, found.can_fail) == (Status.INCONCLUSIVE, True)
+    w = run().check("content")
+    (found,) = audit(w.plan, w.files(), [], lambda *_: Content())
+    assert (found.over_nothing, found.can_fail) == (Status.PASS, False)
+    assert found.seen == "it passes over no record at all"
