@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from midsession.agent import census, libc, link, process, procfs, session, sockets
 from midsession.agent import filter as filters
-from midsession.agent import libc, link, process, procfs, session, sockets
 from midsession.agent.addresses import own_addresses
 from midsession.agent.answer import Answer, LogBroken, Refused
 from midsession.agent.channel import Channel
@@ -33,6 +33,7 @@ VERBS: Mapping[type[Any], Handler] = {
     **link.VERBS,
     **sockets.VERBS,
     **session.VERBS,
+    **census.VERBS,
 }
 
 _TERM_GRACE_S = 0.3

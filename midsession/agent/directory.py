@@ -7,6 +7,7 @@ links, so no name and no link that a program plants leads outside.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -115,6 +116,16 @@ def _fresh() -> str:
 def _folder(path: str) -> int:
     os.makedirs(path, exist_ok=True)
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def empty(path: str) -> None:
+    """Remove what is in a directory, as far as that can be removed; links are never followed."""
+    for entry in os.scandir(path):
+        with contextlib.suppress(OSError):
+            if entry.is_dir(follow_symlinks=False):
+                _remove_tree(entry.path)
+            else:
+                os.unlink(entry.path)
 
 
 def _remove_tree(path: str) -> None:

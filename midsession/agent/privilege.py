@@ -29,6 +29,13 @@ def become(user: int) -> None:
     libc.keep_capabilities(False)
 
 
+def may_administer() -> bool:
+    """Whether this process has CAP_NET_ADMIN over its network."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        effective = next(line for line in status if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) & _NET_ADMIN)
+
+
 @contextmanager
 def lent() -> Iterator[None]:
     """What is started meanwhile has our CAP_NET_ADMIN too: for tools like `nft`, never for a program under test.

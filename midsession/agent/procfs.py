@@ -48,6 +48,12 @@ def children() -> list[int]:
     return [pid for pid, state, parent, _ in _processes() if parent == own and state not in GONE]
 
 
+def others() -> list[str]:
+    """Every process that we see but ourselves, as `pid command`; zombies are left out."""
+    own = os.getpid()
+    return [f"{pid} {_command(pid)}" for pid, state, _, _ in _processes() if pid != own and state not in GONE]
+
+
 def listening_ports() -> set[int]:
     """The TCP ports that someone listens on in our network namespace, IPv4 and IPv6."""
     ports = set()
@@ -82,6 +88,10 @@ def _processes() -> list[tuple[int, str, int, int]]:
             state, parent, pgrp = stat.rpartition(b")")[2].split()[:3]
             found.append((int(name), state.decode(), int(parent), int(pgrp)))
     return found
+
+
+def _command(pid: int) -> str:
+    return _read(f"/proc/{pid}/comm").decode(errors="replace").strip()
 
 
 def _read(path: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 
@@ -240,13 +240,25 @@ class Finish(_Request, frozen=True, kw_only=True, tag="finish"):
     """End the run on this host: kill what still runs, heal everything, close the agent's log with its trailer."""
 
 
+class Reset(_Request, frozen=True, kw_only=True, tag="reset"):
+    """Forget the run as if there had been none, and say what there is on this host.
+
+    What runs is killed, what is broken is healed, the agent's own directory goes, and the directories `scratch`, which
+    belong to the host alone, are emptied. Then TCP is given a moment to finish with connections that nobody owns.
+    Value: `{"census": …, "lingering": …}`, see `midsession.agent.census`: a host is as good as new when its census is
+    that which it gave before its first run.
+    """
+
+    scratch: list[str] = []
+
+
 class Shutdown(_Request, frozen=True, kw_only=True, tag="shutdown"):
     """The agent ends (after `finish` of what is left) and its process exits 0."""
 
 
 Request = (
     Configure | Subscribe | Start | Kill | Stop | Freeze | Thaw | Prepare | Filter | Unfilter | Link | Destroy | Tell
-    | Status | AwaitPort | List | Fetch | Finish | Shutdown
+    | Status | AwaitPort | List | Fetch | Finish | Reset | Shutdown
 )  # fmt: skip
 FromAgent = Hello | Reply | Records
 

@@ -25,6 +25,8 @@ _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _ERROR, _DONE = 2, 3
 _OPEN = sum(1 << state for state in (1, 4, 5, 8, 9, 11))
 """ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING (net/tcp_states.h)."""
+_LINGERING = 1 << 6
+"""TIME_WAIT."""
 
 _HEADER = struct.Struct("=IHHII")
 _REQUEST_HEAD = struct.Struct("=BBBxI")
@@ -67,7 +69,16 @@ VERBS: dict[type[Any], Any] = {Destroy: destroy}
 
 def open_now() -> list[Open]:
     """The open TCP sockets with IPv4 addresses, in IPv6 sockets too. Raises OSError."""
-    return [s for family in (socket.AF_INET, socket.AF_INET6) for s in _dump(family)]
+    return _in_states(_OPEN)
+
+
+def lingering_now() -> list[Open]:
+    """Those in TIME_WAIT, with IPv4 addresses: nobody owns them any more. Raises OSError."""
+    return _in_states(_LINGERING)
+
+
+def _in_states(states: int) -> list[Open]:
+    return [s for family in (socket.AF_INET, socket.AF_INET6) for s in _dump(family, states)]
 
 
 def _is_meant(found: Open, ask: Destroy) -> bool:
@@ -79,8 +90,8 @@ def _is_meant(found: Open, ask: Destroy) -> bool:
     )
 
 
-def _dump(family: int) -> Iterator[Open]:
-    ask = _REQUEST_HEAD.pack(family, socket.IPPROTO_TCP, 0, _OPEN) + bytes(_ID_BYTES)
+def _dump(family: int, states: int) -> Iterator[Open]:
+    ask = _REQUEST_HEAD.pack(family, socket.IPPROTO_TCP, 0, states) + bytes(_ID_BYTES)
     for data in _ask(_BY_FAMILY, _DUMP, ask):
         sock_id = data[4 : 4 + _ID_BYTES]
         own_port, peer_port = struct.unpack_from("!HH", sock_id)

@@ -58,7 +58,7 @@ TESTBEDS = {
         ),
         TestbedEntry(
             "docker",
-            "containers of a Compose project that is made for each run; any image, your own Compose file",
+            "containers of a Compose project of the run's own; any image, your own Compose file",
             "midsession.testbeds.docker",
             "DockerTestbed",
             ("midsession run {source}", "--testbed docker", "--seed {seed}", "-k {variant}", "--runs {runs}"),

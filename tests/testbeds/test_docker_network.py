@@ -17,8 +17,7 @@ from midsession.language import collect, plans
 from midsession.runner import Listener
 from midsession.testbeds.docker import DockerTestbed
 from midsession.testbeds.docker.engine import Engine
-from midsession.testbeds.docker.owner import me
-from midsession.testbeds.docker.sweep import OWNER
+from midsession.testbeds.docker.sweep import PROJECT
 
 pytestmark = pytest.mark.docker
 
@@ -38,13 +37,18 @@ class Powers(Listener):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._directory = Path()
         self.containers: dict[str, dict[str, Any]] = {}
         self.processes: dict[str, dict[int, dict[str, str]]] = {}
+
+    def on_open(self, plan: Plan, run: str, directory: Path) -> None:
+        self._directory = directory
 
     def on_phase(self, phase: str) -> None:
         if phase == "run":
             api = self._engine.api
-            for found in api.containers(filters={"label": f"{OWNER}={me()}"}):
+            project = json.loads((self._directory / "compose.json").read_text())["name"]
+            for found in api.containers(filters={"label": f"{PROJECT}={project}"}):
                 name = found["Labels"]["com.docker.compose.service"]
                 self.containers[name] = api.inspect_container(found["Id"])
                 processes = api.top(found["Id"], "-eo pid")["Processes"]

@@ -1,4 +1,4 @@
-"""The docker testbed: one Compose project for each run, with networks of its own, and nothing left of it afterwards.
+"""The docker testbed: a Compose project with networks of its own, for one run or several, and nothing left of it.
 
 Compose makes the containers (`docker compose create`), the Docker API starts and breaks them. Every agent is spoken to
 over its container's attached standard streams, so no port is published and no agent listens.
@@ -6,44 +6,37 @@ over its container's attached standard streams, so no port is published and no a
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import os
-import secrets
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from midsession.agent.protocol import Configure
 from midsession.core.plan import ImageService, Plan
 from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.testbeds import Inbox
 from midsession.testbeds.docker import derived, model
-from midsession.testbeds.docker.attached import attach_socket, open_agent
-from midsession.testbeds.docker.container import ContainerHost
-from midsession.testbeds.docker.engine import Compose, Engine, in_thread, not_found
-from midsession.testbeds.docker.guard import Guard
+from midsession.testbeds.docker.engine import Engine
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 from midsession.testbeds.docker.journal import Journal
+from midsession.testbeds.docker.live import AnyHost, LiveProject, all_of
 from midsession.testbeds.docker.owner import me
-from midsession.testbeds.docker.sweep import PROJECT, labels, left_of, remove_project, sweep
+from midsession.testbeds.docker.sweep import labels, sweep
+from midsession.testbeds.docker.workshop import Workshop
 from midsession.testbeds.hosts import AgentHost
-from midsession.testbeds.link import AgentLink, fetch_files, receive_hello
+from midsession.testbeds.link import fetch_files
 
 CLIENTS_VARIABLE = "MIDSESSION_DOCKER_CLIENTS"
-_HELLO_S = 30.0
 _SUBNET_TRIES = 5
-_COMPOSE_SERVICE = "com.docker.compose.service"
-
-AnyHost = AgentHost | ContainerHost
+_KEPT = 3
+"""How many projects are kept for the runs to come."""
 
 
 class DockerTestbed:
     """A `Testbed` (see `midsession.testbeds`) of containers. `fleets`: how many client containers a run has at least.
 
-    `state` is the directory of the journal.
+    `state` is the directory of the journal. The projects of the last runs are `kept` until `shut`, oldest first: they
+    serve further runs that would make the same.
     """
 
     name = "docker"
@@ -53,225 +46,126 @@ class DockerTestbed:
         self.fleets: Sequence[AgentHost] = ()
         self._wanted = fleets or _clients_wanted()
         self._journal = Journal(state)
-        self._engine: Engine | None = None
-        self._guard: Guard | None = None
-        self._compose: Compose | None = None
-        self._project: str | None = None
-        self._made: list[AnyHost] = []
-        self._errands: list[int] = []
+        self._workshop: Workshop | None = None
+        self._live: LiveProject | None = None
+        self.kept: list[LiveProject] = []
 
     def remedy_for(self, ability: str) -> str | None:
         """Its agents can do everything: those of hosts whose network a fault breaks are given what it takes."""
         return None
 
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
-        """Make the run's project, and meet its agents."""
-        engine = await self._ready()
-        await self._require_images(engine, plan)
-        file = directory / "compose.json"
-        project = await self._create(engine, plan, run, file)
-        containers = await engine.call(_containers, engine.api, project.name)
-        meeting = [self._meet(engine, host, containers, inbox, directory) for host in project.hosts]
-        await _all(meeting)
-        order = {host.name: n for n, host in enumerate(project.hosts)}
-        self._made.sort(key=lambda host: order[host.name])
+        """Take a kept project or make one, and have its agents begin the run."""
+        if self._workshop is None:
+            self._workshop = await Workshop.open(self._journal)
+        images = await _require_images(self._workshop, plan)
+        live = await self._take_kept(plan, images)
+        if live is None:
+            live = await self._make(self._workshop, plan, directory, images)
+            await live.start(directory, inbox)
+        await live.begin(plan, run, directory, inbox)
         names = {s.name for s in plan.services}
-        self.services = {h.name: h for h in self._made if h.name in names}
-        self.fleets = [h for h in self._made if isinstance(h, AgentHost) and h.name not in names]
-        await _all([_configure(host, plan, run, directory) for host in self._made])
-        if project.beside:
-            await self._call_compose(
-                project.name, file, "up", "--detach", "--no-recreate", "--no-build", *project.beside
-            )
+        self.services = {h.name: h for h in live.hosts if h.name in names}
+        self.fleets = [h for h in live.hosts if isinstance(h, AgentHost) and h.name not in names]
 
     async def collect(self, directory: Path) -> None:
         """Over the agents' streams; of programs in containers of their own, everything is written here already."""
         hosts = [*self.services.values(), *self.fleets]
-        await _all([fetch_files(host.link, directory) for host in hosts if isinstance(host, AgentHost)])
+        await all_of([fetch_files(host.link, directory) for host in hosts if isinstance(host, AgentHost)])
 
     async def close(self) -> None:
-        """Take the project away. Raises HarnessError, naming what could not be removed."""
-        made, self._made = self._made, []
+        """Keep the project if a further run may use it, else take it away. Raises HarnessError when that fails."""
+        live, self._live = self._live, None
         self.services, self.fleets = {}, ()
-        for host in made:
-            await (host.link if isinstance(host, AgentHost) else host).close()
-        for fd in self._errands:
-            os.close(fd)
-        self._errands = []
-        if self._project is None or self._engine is None:
+        if live is None:
             return
-        problems, left = await self._engine.call(_take_away, self._engine.api, self._project)
-        if problems or left:
-            raise HarnessError("; ".join(problems or left), "cleanup-failed")
-        self._journal.end(self._project)
-        if self._guard is not None:
-            self._guard.ended(self._project)
-        self._project = None
+        if not live.is_reusable:
+            self._live = live  # until it is gone
+            await live.remove()
+            self._live = None
+            return
+        self.kept.append(live)
+        if len(self.kept) > _KEPT:
+            await self._drop(self.kept[0])
 
     async def shut(self) -> None:
         """Take away what is left, and let go of the engine; what cannot be removed is left to the reaper."""
+        left = [*self.kept, *([self._live] if self._live is not None else [])]
+        self.kept, self._live = [], None
         try:
-            await self.close()
+            await all_of([live.remove() for live in left])
         finally:
-            if self._guard is not None:
-                self._guard.dismiss()
-                self._guard = None
-            if self._engine is not None:
-                self._engine.close()
-                self._engine = None
+            if self._workshop is not None:
+                self._workshop.close()
+                self._workshop = None
 
-    # --- what is needed --------------------------------------------------------------------------------------------
+    # --- its projects ----------------------------------------------------------------------------------------------
 
-    async def _ready(self) -> Engine:
-        """An engine that was swept, a reaper on watch, and Compose; all made once."""
-        if self._engine is None:
-            self._engine = await in_thread(Engine)
-            await self._engine.call(sweep, self._engine.api, self._engine.host, self._journal)
-        if self._guard is None:
-            self._guard = await Guard.start(self._engine.host, self._journal.directory)
-            self._compose = None
-        if self._compose is None:
-            guard, host = self._guard, self._engine.host
-            self._compose = await in_thread(lambda: Compose(host, [guard.pipe], guard.spawned))
-        return self._engine
+    async def _take_kept(self, plan: Plan, images: Mapping[str, str]) -> LiveProject | None:
+        """A kept project that is as good as a new one; those that are not any more are taken away."""
+        fleets = model.fleets_for(plan, self._wanted)
+        for live in [kept for kept in self.kept if kept.fits(plan, fleets, images)]:
+            if await live.renew(plan):
+                self.kept.remove(live)
+                self._live = live
+                return live
+            await self._drop(live)
+        return None
 
-    async def _require_images(self, engine: Engine, plan: Plan) -> None:
-        own = [SERVER_IMAGE, *([CLIENT_IMAGE] if plan.groups else [])]
-        for image in own:
-            if not await engine.call(_has_image, engine.api, image):
-                raise EnvironmentLacks(f"there is no image {image}", "make images", slug="no-image")
-        for service in plan.services:
-            if isinstance(service, ImageService) and not await engine.call(_has_image, engine.api, service.image):
-                await self._pull(engine, service.image)
+    async def _drop(self, live: LiveProject) -> None:
+        """Take a kept project away; it is kept until it is gone, so that nothing is forgotten."""
+        await live.remove()
+        self.kept.remove(live)
 
-    async def _pull(self, engine: Engine, image: str) -> None:
-        try:
-            await engine.call(engine.api.pull, image)
-        except HarnessError as error:
-            raise EnvironmentLacks(
-                f"there is no image {image}, and it cannot be pulled ({error})", f"docker pull {image}", slug="no-image"
-            ) from error
-
-    # --- the project -----------------------------------------------------------------------------------------------
-
-    async def _create(self, engine: Engine, plan: Plan, run: str, file: Path) -> model.Project:
+    async def _make(self, workshop: Workshop, plan: Plan, directory: Path, images: Mapping[str, str]) -> LiveProject:
         """Another user of the engine may take a subnet between our look and our creation: then another one is tried."""
-        theirs = await self._users_model(plan)
+        theirs = await _users_model(workshop, plan)
         for attempt in range(_SUBNET_TRIES):
-            project = await self._plan_project(engine, plan, run, theirs)
-            file.write_bytes(msgspec.json.format(msgspec.json.encode(project.model), indent=2))
-            if builds := derived.has_builds(project):
-                await self._call_compose(project.name, file, "build", *builds)
+            order = await self._order(workshop, plan, theirs)
+            live = self._live = LiveProject(workshop, order, images)
             try:
-                await self._call_compose(project.name, file, "create", "--no-build")
+                await live.make(directory)
             except HarnessError as error:
                 if "overlap" not in str(error) or attempt == _SUBNET_TRIES - 1:
                     raise
-                await self.close()
+                await live.remove()
             else:
                 break
-        return project
+        return live
 
-    async def _plan_project(
-        self, engine: Engine, plan: Plan, run: str, theirs: Mapping[str, Any] | None
-    ) -> model.Project:
+    async def _order(self, workshop: Workshop, plan: Plan, theirs: Mapping[str, Any] | None) -> model.Project:
         fleets = model.fleets_for(plan, self._wanted)
         keys = derived.own_networks(theirs) if theirs else []
-        sizes = [
-            len(plan.services) + fleets,
-            *(derived.hosts_on(theirs or {}, key) + len(plan.services) for key in keys),
-        ]
-        taken = await engine.call(_subnets, engine.api)
-        name = f"midsession-{secrets.token_hex(6)}"
-        entry = await in_thread(lambda: self._journal.begin(name, engine.host, sizes, taken))
-        self._project = name
-        assert self._guard is not None
-        self._guard.begins(name)
+        beside = [derived.hosts_on(theirs or {}, key) + len(plan.services) for key in keys]
+        entry = await workshop.begin([len(plan.services) + fleets, *beside])
         first, *others = [ipaddress.IPv4Network(subnet) for subnet in entry.subnets]
-        marks = labels(name, me(), run)
-        project = model.project_of(name, plan, first, fleets, marks)
+        marks = labels(entry.project, me())
+        project = model.project_of(entry.project, plan, first, fleets, marks)
         if theirs is not None:
             derived.adopt(project, plan.services, theirs, dict(zip(keys, others, strict=True)), marks)
         return project
 
-    async def _users_model(self, plan: Plan) -> Mapping[str, Any] | None:
-        files = model.foreign_files(plan.services)
-        if not files:
-            return None
-        if len(files) > 1:
-            raise EnvironmentLacks(
-                f"the scenario names {len(files)} Compose files", "name one, and let it `include` the others",
-                slug="several-compose-files",
-            )  # fmt: skip
-        assert self._compose is not None
-        return await self._compose.config(Path(plan.source).parent / files[0])
 
-    async def _call_compose(self, project: str, file: Path, *words: str) -> None:
-        assert self._compose is not None
-        await self._compose.call("--project-name", project, "--file", str(file), *words)
-
-    # --- its hosts -------------------------------------------------------------------------------------------------
-
-    async def _meet(
-        self, engine: Engine, host: model.HostOrder, containers: Mapping[str, str], inbox: Inbox, directory: Path
-    ) -> None:
-        """Attach first, then start: nothing that the agent says is missed."""
-        agent = containers[host.agent]
-        log = os.open(directory / "logs" / f"{host.name}.agent.stderr.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        self._errands.append(log)
-        attached = await engine.call(attach_socket, engine.api, agent, stdin=True)
-        reader, writer = await open_agent(attached, lambda data: _note(log, data))
-        await engine.call(engine.api.start, agent)
-        link = AgentLink(reader, writer, await receive_hello(reader, _HELLO_S), inbox, host.name)
-        made: AnyHost
-        if host.program is None:
-            made = AgentHost(host.name, host.address, ["python"], None, link)
-        else:
-            program = containers[host.program]
-            made = ContainerHost(host.name, host.address, engine.api, program, link, inbox)
-        self._made.append(made)
+async def _require_images(workshop: Workshop, plan: Plan) -> dict[str, str]:
+    """The IDs of our own images that the plan needs; those of others are pulled. Raises EnvironmentLacks."""
+    own = [SERVER_IMAGE, *([CLIENT_IMAGE] if plan.groups else [])]
+    images = {name: await workshop.image(name, remedy="make images") for name in own}
+    for service in plan.services:
+        if isinstance(service, ImageService):
+            await workshop.image(service.image)
+    return images
 
 
-async def _configure(host: AnyHost, plan: Plan, run: str, directory: Path) -> None:
-    if isinstance(host, ContainerHost):
-        await host.configure(run, plan.seed, plan.hash, directory)
-    else:
-        await host.ask(Configure(id=0, run=run, host=host.name, seed=plan.seed, plan=plan.hash))
-
-
-async def _all(doing: Sequence[Awaitable[None]]) -> None:
-    """All at once; the first error is raised when all are over."""
-    for outcome in await asyncio.gather(*doing, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
-
-
-def _note(log: int, data: bytes) -> None:
-    os.write(log, data)
-
-
-def _containers(api: Any, project: str) -> dict[str, str]:
-    """The container of each Compose service, by its name."""
-    found = api.containers(all=True, filters={"label": f"{PROJECT}={project}"})
-    return {c["Labels"][_COMPOSE_SERVICE]: c["Id"] for c in found}
-
-
-def _take_away(api: Any, project: str) -> tuple[list[str], list[str]]:
-    return remove_project(api, project), left_of(api, project)
-
-
-def _has_image(api: Any, image: str) -> bool:
-    try:
-        api.inspect_image(image)
-    except not_found():
-        return False
-    return True
-
-
-def _subnets(api: Any) -> list[str]:
-    """The IPv4 subnets of all the engine's networks."""
-    configs = [c for n in api.networks() for c in ((n.get("IPAM") or {}).get("Config") or [])]
-    return [c["Subnet"] for c in configs if "Subnet" in c and ":" not in c["Subnet"]]
+async def _users_model(workshop: Workshop, plan: Plan) -> Mapping[str, Any] | None:
+    files = model.foreign_files(plan.services)
+    if not files:
+        return None
+    if len(files) > 1:
+        raise EnvironmentLacks(
+            f"the scenario names {len(files)} Compose files", "name one, and let it `include` the others",
+            slug="several-compose-files",
+        )  # fmt: skip
+    return await workshop.compose.config(Path(plan.source).parent / files[0])
 
 
 def _clients_wanted() -> int | None:

@@ -160,16 +160,20 @@ def _major(command: Sequence[str]) -> int:
 
 
 class Compose:
-    """Calls of the Compose binary for one engine.
+    """Calls of the Compose binary, `command` (see `compose_command`), for one engine.
 
     `keep_open` are descriptors that its processes inherit: the pipe that tells the reaper that the last of them is
     gone. `on_spawn` is told the pid of each.
     """
 
     def __init__(
-        self, host: str, keep_open: Sequence[int] = (), on_spawn: Callable[[int], None] = lambda _pid: None
+        self,
+        command: Sequence[str],
+        host: str,
+        keep_open: Sequence[int] = (),
+        on_spawn: Callable[[int], None] = lambda _pid: None,
     ) -> None:
-        self._command, self._keep_open, self._on_spawn = compose_command(), tuple(keep_open), on_spawn
+        self._command, self._keep_open, self._on_spawn = command, tuple(keep_open), on_spawn
         self._environment = {**os.environ, "DOCKER_HOST": host, "COMPOSE_PROGRESS": "quiet", "COMPOSE_MENU": "false"}
 
     async def call(self, *arguments: str) -> str:

@@ -30,7 +30,9 @@ _LIMITS: dict[str, Any] = {
 _NO_PRIVILEGES: dict[str, Any] = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 _USUAL_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
 """What the entry points of common images need to set up their directories and become another user."""
-STATE = "/var/lib/midsession"
+_STATE = "/var/lib/midsession"
+WRITABLE = [_STATE, "/tmp", "/dev/shm", "/dev/mqueue"]
+"""Where our own programs can write: everything else in their containers is read-only."""
 _USER = 1000
 """Who runs our images, see Dockerfile."""
 _BREAKS_ITS_NETWORK: dict[str, Any] = {"user": "0:0", "cap_add": ["NET_ADMIN", "SETGID", "SETUID"]}
@@ -57,6 +59,7 @@ class Project:
     """A project to be made: the Compose model, its hosts, and the Compose services that come up beside them."""
 
     name: str
+    subnet: ipaddress.IPv4Network
     hosts: list[HostOrder]
     model: dict[str, Any]
     beside: list[str] = field(default_factory=list)
@@ -116,7 +119,7 @@ def project_of(name: str, plan: Plan, subnet: ipaddress.IPv4Network, fleets: int
             assert host.program is not None
             services[host.program] = image_service(service, host, labels)
     networks = {DATA: network(subnet, labels)}
-    return Project(name, hosts, {"name": name, "services": services, "networks": networks})
+    return Project(name, subnet, hosts, {"name": name, "services": services, "networks": networks})
 
 
 def network(subnet: ipaddress.IPv4Network, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def agent_service(host: HostOrder, labels: Mapping[str, str]) -> dict[str, Any]:
 
     It has no capability at all, unless it has to break its network.
     """
-    environment = {"MIDSESSION_SERVICE": host.role, "TMPDIR": STATE}
+    environment = {"MIDSESSION_SERVICE": host.role, "TMPDIR": _STATE}
     if host.breaks:
         environment["MIDSESSION_USER"] = str(_USER)
     return {
@@ -142,7 +145,8 @@ def agent_service(host: HostOrder, labels: Mapping[str, str]) -> dict[str, Any]:
         "environment": environment,
         "read_only": True,
         "tmpfs": ["/tmp"],
-        "volumes": [{"type": "volume", "target": STATE}],
+        "volumes": [{"type": "volume", "target": _STATE}],
+        "sysctls": {"net.ipv4.tcp_no_metrics_save": "1"},  # no run inherits the round-trip times of another
         "networks": {DATA: {"ipv4_address": host.address, "aliases": [host.name]}},
         "logging": {"driver": "none"},  # what it says is heard over the attached stream
         "labels": dict(labels),

@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
 PROJECT = "midsession.project"
 OWNER = "midsession.owner"
-RUN = "midsession.run"
 _UNDER_WAY = (409,)
 """The engine's words for a thing that somebody else is removing at this moment; the next scan tells."""
 
 
-def labels(project: str, owner: Owner, run: str) -> dict[str, str]:
+def labels(project: str, owner: Owner) -> dict[str, str]:
     """What everything of a project is marked with."""
-    return {PROJECT: project, OWNER: str(owner), RUN: run}
+    return {PROJECT: project, OWNER: str(owner)}
 
 
 def remove_project(api: docker.APIClient, project: str) -> list[str]:

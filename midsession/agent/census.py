@@ -1,0 +1,91 @@
+"""The verb reset: forget the run, and count what is on this host, so that nothing of one run is left for the next.
+
+The census is what could make a difference to another program here: processes, ports that listen, connections, packet
+rules, interfaces, files. It is a plain value: two of them are compared, and what it means is nobody's business.
+Connections in TIME_WAIT are told apart from it: they stay for a minute, and only deny their port to some programs.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from midsession.agent import procfs, sockets
+from midsession.agent.addresses import own_addresses
+from midsession.agent.answer import Answer
+from midsession.agent.directory import empty
+from midsession.agent.nft import Nft, NftError
+from midsession.agent.privilege import may_administer
+from midsession.agent.procfs import now_ns
+from midsession.agent.protocol import Reset
+
+if TYPE_CHECKING:
+    from midsession.agent.agent import Agent
+
+_QUIET_WITHIN_S = 0.5
+_QUIET_POLL_S = 0.005
+
+
+def reset(agent: Agent, ask: Reset, answer: Answer) -> None:
+    """Forget the run; answered with the census once nothing runs and no connection is open, or soon after."""
+
+    def forget() -> None:
+        agent.forget_run()
+        for directory in ask.scratch:
+            empty(directory)
+        _Calm(agent, ask, answer)
+
+    agent.supervisor.end(forget)
+
+
+VERBS: dict[type[Any], Any] = {Reset: reset}
+
+
+def census(scratch: list[str]) -> dict[str, Any]:
+    """What is on this host. Raises OSError, NftError."""
+    return {
+        "processes": sorted(procfs.others()),
+        "listening": sorted(procfs.listening_ports()),
+        "connections": sorted(f"{c.own}:{c.own_port} {c.peer}:{c.peer_port}" for c in sockets.open_now()),
+        "rules": _rules() if may_administer() else [],  # who may not can have made none
+        "interfaces": _interfaces(),
+        "files": sorted(os.path.join(folder, name) for folder in scratch for name in os.listdir(folder)),
+    }
+
+
+def _rules() -> list[str]:
+    """Where packet rules stand, one item a rule. Rules of Docker's own name service are among them."""
+    found = [item["rule"] for item in Nft().list("ruleset") if "rule" in item]
+    return sorted(f"{rule['family']} {rule['table']} {rule['chain']}" for rule in found)
+
+
+def _interfaces() -> list[str]:
+    """Each interface with its flags (IFF_UP is the last bit, netdevice(7)), its MTU, and its address."""
+    addresses = own_addresses()
+    names = sorted(name for _, name in socket.if_nameindex())
+    return [f"{name} {_of(name, 'flags')} {_of(name, 'mtu')} {addresses.get(name, '-')}" for name in names]
+
+
+def _of(interface: str, fact: str) -> str:
+    with open(f"/sys/class/net/{interface}/{fact}", encoding="ascii") as file:
+        return file.read().strip()
+
+
+class _Calm:
+    """Waits until no connection is open: those of a program that was killed are the kernel's to end."""
+
+    def __init__(self, agent: Agent, ask: Reset, answer: Answer) -> None:
+        self._agent, self._ask, self._answer = agent, ask, answer
+        self._until_ns = now_ns() + int(_QUIET_WITHIN_S * 1e9)
+        self._look()
+
+    def _look(self) -> None:
+        if sockets.open_now() and now_ns() < self._until_ns:
+            self._agent.loop.later(_QUIET_POLL_S, self._look)
+            return
+        try:
+            lingering = sorted({c.own_port for c in sockets.lingering_now()})
+            self._answer.give({"census": census(self._ask.scratch), "lingering": lingering})
+        except (OSError, NftError) as error:
+            self._answer.refuse(f"cannot count what is on this host: {error}")

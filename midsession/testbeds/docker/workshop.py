@@ -1,0 +1,98 @@
+"""What projects are made with and taken away with: an engine, the journal, a reaper on watch, Compose."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from midsession.errors import EnvironmentLacks, HarnessError
+from midsession.testbeds.docker.engine import Compose, Engine, compose_command, in_thread, not_found
+from midsession.testbeds.docker.guard import Guard
+from midsession.testbeds.docker.journal import Entry, Journal
+from midsession.testbeds.docker.sweep import left_of, remove_project, sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Everything of a testbed's that is not a project."""
+
+    engine: Engine
+    journal: Journal
+    guard: Guard
+    compose: Compose
+
+    @staticmethod
+    async def open(journal: Journal) -> Workshop:
+        """With an engine that was swept. Raises EnvironmentLacks, HarnessError."""
+        looking = in_thread(compose_command)  # takes about as long as all the rest
+        with ExitStack() as undo:
+            engine = await in_thread(Engine)
+            undo.callback(engine.close)
+            await engine.call(sweep, engine.api, engine.host, journal)
+            guard = await Guard.start(engine.host, journal.directory)
+            undo.callback(guard.dismiss)
+            compose = Compose(await looking, engine.host, [guard.pipe], guard.spawned)
+            undo.pop_all()
+        return Workshop(engine, journal, guard, compose)
+
+    def close(self) -> None:
+        """Let go of all; what is not taken away by now is left to the reaper."""
+        self.guard.dismiss()
+        self.engine.close()
+
+    async def begin(self, sizes: Sequence[int]) -> Entry:
+        """A project's name, and subnets for so many hosts each; both the journal and the reaper know it from now on."""
+        taken = await self.engine.call(_subnets, self.engine.api)
+        name = f"midsession-{secrets.token_hex(6)}"
+        entry = await in_thread(lambda: self.journal.begin(name, self.engine.host, sizes, taken))
+        self.guard.begins(name)
+        return entry
+
+    async def remove(self, project: str) -> None:
+        """Take away all that there is of a project. Raises HarnessError, naming what could not be removed."""
+        problems, left = await self.engine.call(_take_away, self.engine.api, project)
+        if problems or left:
+            raise HarnessError("; ".join(problems or left), "cleanup-failed")
+        self.journal.end(project)
+        self.guard.ended(project)
+
+    async def call_compose(self, project: str, file: Path, *words: str) -> None:
+        """Call Compose for a project."""
+        await self.compose.call("--project-name", project, "--file", str(file), *words)
+
+    async def image(self, name: str, remedy: str = "") -> str:
+        """The ID of an image, which is pulled where there is no `remedy` to tell. Raises EnvironmentLacks."""
+        found = await self.engine.call(_image, self.engine.api, name)
+        if found is None and remedy:
+            raise EnvironmentLacks(f"there is no image {name}", remedy, slug="no-image")
+        return found or await self._pull(name)
+
+    async def _pull(self, name: str) -> str:
+        try:
+            await self.engine.call(self.engine.api.pull, name)
+        except HarnessError as error:
+            raise EnvironmentLacks(
+                f"there is no image {name}, and it cannot be pulled ({error})", f"docker pull {name}", slug="no-image"
+            ) from error
+        return str(await self.engine.call(_image, self.engine.api, name))
+
+
+def _take_away(api: Any, project: str) -> tuple[list[str], list[str]]:
+    return remove_project(api, project), left_of(api, project)
+
+
+def _image(api: Any, name: str) -> str | None:
+    try:
+        return str(api.inspect_image(name)["Id"])
+    except not_found():
+        return None
+
+
+def _subnets(api: Any) -> list[str]:
+    """The IPv4 subnets of all the engine's networks."""
+    configs = [c for n in api.networks() for c in ((n.get("IPAM") or {}).get("Config") or [])]
+    return [c["Subnet"] for c in configs if "Subnet" in c and ":" not in c["Subnet"]]
