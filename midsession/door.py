@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from midsession import rundir
 from midsession.core.faultless import has_faults, without_faults
 from midsession.core.plan import Plan
 from midsession.errors import Problem, ScenarioError
@@ -118,10 +117,13 @@ async def rerun_without_faults(directory: Path, runs: Path) -> Run | None:
 
     Raises NotARun, EnvironmentLacks, OSError.
     """
+    from midsession import rundir
+
     plan = rundir.read_plan(directory)
-    if not has_faults(plan, rundir.MENDING):
+    mending = rundir.mending(plan)
+    if not has_faults(plan, mending):
         return None
-    harmless = without_faults(plan, rundir.MENDING)
+    harmless = without_faults(plan, mending)
     bench = Bench.of(str(rundir.read_run(directory).get("testbed") or AUTO), runs, [harmless])
     try:
         return await bench.perform(harmless)
@@ -131,6 +133,7 @@ async def rerun_without_faults(directory: Path, runs: Path) -> Run | None:
 
 def save(run: Run) -> None:
     """Write a run's verdict and its reports into its directory. Raises OSError."""
+    from midsession import rundir
     from midsession.report.write import write_reports
 
     rundir.write_verdict(run.directory, run.verdict)
@@ -142,6 +145,7 @@ def judged(directory: Path, why_ended: str = "", checks: Path | None = None) -> 
 
     Raises NotARun, and ScenarioError for a file of checks that cannot be used.
     """
+    from midsession import rundir
     from midsession.report.model import view
 
     history = rundir.read_history(directory)

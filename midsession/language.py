@@ -27,7 +27,6 @@ from midsession.core.plan import CheckPlan, Plan
 from midsession.core.references import file_nodes, reference_problems
 from midsession.core.scalars import Scalar
 from midsession.core.scenario import CheckEntry, Language, Scenario
-from midsession.core.schema import draft7
 from midsession.core.shape import problems_of
 from midsession.core.texts import MAX_PAYLOAD_BYTES, inner_path
 from midsession.core.units import split_name
@@ -164,6 +163,8 @@ def _under(folder: Path) -> Iterable[Path]:
 
 def json_schema() -> dict[str, Any]:
     """The language as a JSON Schema (draft 7) for editors."""
+    from midsession.core.schema import draft7
+
     return draft7(language().scenario)
 
 

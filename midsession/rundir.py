@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from midsession.checks import always, build
-from midsession.core.audit import Audited, audit
 from midsession.core.history import History
 from midsession.core.judge import judge
 from midsession.core.plan import Plan
@@ -21,6 +20,10 @@ from midsession.core.record import LogFile, read_log
 from midsession.core.verdict import Verdict
 from midsession.errors import MidsessionError
 from midsession.faults import FAULTS
+from midsession.faults.base import Fault
+
+if TYPE_CHECKING:
+    from midsession.core.audit import Audited
 
 PLAN, RUN, VERDICT = "plan.json", "run.json", "verdict.json"
 REPORT, JUNIT, SUMMARY = "report.html", "junit.xml", "summary.md"
@@ -74,18 +77,26 @@ def judge_run(directory: Path, history: History | None = None) -> Verdict:
     return judge_history(history, [str(problem) for problem in problems])
 
 
-MENDING = frozenset(verb for verb, fault in FAULTS.items() if not fault.breaks)
-"""The faults that break nothing."""
+def mending(plan: Plan) -> frozenset[str]:
+    """The verbs of the plan's faults that break nothing."""
+    return frozenset(verb for verb, fault in _faults(plan).items() if not fault.breaks)
+
+
+def _faults(plan: Plan) -> dict[str, type[Fault]]:
+    return {step.verb: FAULTS[step.verb] for step in plan.timeline if step.verb in FAULTS}
 
 
 def judge_history(history: History, problems: list[str] | None = None) -> Verdict:
     """Judge a history with all the checks and faults that there are."""
-    healable = {verb for verb, fault in FAULTS.items() if fault.healable}
-    return judge(history.plan, history, build, always(history.plan), healable, problems or [], MENDING)
+    plan = history.plan
+    healable = {verb for verb, fault in _faults(plan).items() if fault.healable}
+    return judge(plan, history, build, always(plan), healable, problems or [], mending(plan))
 
 
 def audit_run(directory: Path) -> list[Audited]:
     """Whether each check of a stored run can fail at all. Raises NotARun."""
+    from midsession.core.audit import audit
+
     return audit(read_plan(directory), read_files(directory), _hosts(read_run(directory)), build)
 
 

@@ -7,12 +7,14 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from midsession import language
 from midsession.core.plan import Plan
 from midsession.errors import NothingSelected, Problem, ScenarioError
-from midsession.language import ScenarioFile
 from midsession.report.text import count
+
+if TYPE_CHECKING:
+    from midsession.language import ScenarioFile
 
 Predicate = Callable[[str], bool]
 
@@ -55,7 +57,10 @@ def select(paths: Iterable[Path], keyword: str = "", tags: Sequence[str] = ()) -
 
     Raises ScenarioError, with the problems of every file together, and NothingSelected when no plan is left.
     """
-    fits, files, problems = expression(keyword), list[ScenarioFile](), list[Problem]()
+    from midsession import language  # a worker never needs it
+
+    files: list[ScenarioFile] = []
+    fits, problems = expression(keyword), list[Problem]()
     for path in language.collect(paths):
         try:
             files.append(language.load(path))

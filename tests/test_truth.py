@@ -20,7 +20,7 @@ from midsession.door import Bench, Run
 from midsession.faults import FAULTS
 from midsession.faults.base import Fault, Move, Scene
 from midsession.language import collect, plans
-from midsession.rundir import MENDING, audit_run, judge_run, read_history
+from midsession.rundir import audit_run, judge_run, mending, read_history
 from midsession.runner import Listener, run_plan
 from midsession.testbeds.netns import NetnsTestbed
 from tests.local import LocalTestbed, free_port
@@ -87,11 +87,11 @@ def test_every_check_of_every_shipped_scenario_can_fail(tmp_path: Path) -> None:
 @pytest.mark.netns
 def test_every_shipped_scenario_that_breaks_something_needs_its_faults(tmp_path: Path) -> None:
     """T6: really run with nothing broken, one of its own checks at least does not pass."""
-    broken = [plan for plan in shipped() if has_faults(plan, MENDING)]
-    runs = asyncio.run(run_all([without_faults(plan, MENDING) for plan in broken], tmp_path))
+    broken = [plan for plan in shipped() if has_faults(plan, mending(plan))]
+    runs = asyncio.run(run_all([without_faults(plan, mending(plan)) for plan in broken], tmp_path))
     assert len(runs) >= 12
     assert [run.verdict.status for run in runs if run.verdict.status is Status.ERROR] == []
-    assert [r for run in runs for r in run.events("injected") if r.fields["verb"] not in MENDING] == []
+    assert [r for run in runs for r in run.events("injected") if r.fields["verb"] not in mending(run.plan)] == []
     content = [run.plan.source for run in runs if all(f.status is Status.PASS for f in run.own_findings)]
     assert content == []
 

@@ -45,7 +45,7 @@ These cannot be named in a scenario; they are judged in every run.
 def page() -> str:
     """The whole page."""
     named = [_entry(check) for check in CHECKS.values()]
-    always = [f"\n### {check.kind}\n\n{inspect.getdoc(type(check))}\n" for check in ALWAYS]
+    always = [f"\n### {check.kind}\n\n{inspect.getdoc(check)}\n" for check in ALWAYS.values()]
     return "".join([HEAD, *named, ALWAYS_HEAD, *always])
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from midsession.batch.schedule import Batch, Bounds, Perform, Repetition
 from midsession.batch.told import perform, perform_unseen
@@ -17,12 +18,13 @@ from midsession.core.repetition import repetition_seed
 from midsession.door import give_to_owner
 from midsession.errors import Problem, ScenarioError
 from midsession.keep import Keep
-from midsession.report import batch as report
 from midsession.report.paint import Out
 from midsession.report.text import visible
-from midsession.rundir import JUNIT, SUMMARY, write_whole
 from midsession.select import Selected
 from midsession.testbeds.registry import TESTBEDS, choose
+
+if TYPE_CHECKING:
+    from midsession.report.batch import BatchView
 
 JSON = "batch.json"
 
@@ -93,15 +95,19 @@ class _BatchOf:
         """Sum up, write the reports; of a single run there is nothing to sum up."""
         batch, repeats = self._batch, self._bounds.repeats
         if repeats or len(batch.series) > 1:
-            view = report.BatchView(list(batch.series.values()), self._wanted.seed, repeats, batch.interrupted)
-            report.tell_batch(self._out, view, str(_write_reports(view, self._wanted.runs)))
+            from midsession.report.batch import BatchView, tell_batch
+
+            view = BatchView(list(batch.series.values()), self._wanted.seed, repeats, batch.interrupted)
+            tell_batch(self._out, view, str(_write_reports(view, self._wanted.runs)))
         return batch.exit_code
 
     def _tell(self, repetition: Repetition) -> None:
         """Tell what has not been told live: in full; of repetitions one line, and the first that did not pass."""
         told = repetition.told
         if self._bounds.repeats:
-            self._out.print(report.repetition_line(repetition, self._wide))
+            from midsession.report.batch import repetition_line
+
+            self._out.print(repetition_line(repetition, self._wide))
         if told.account and not (self._bounds.repeats and self._has_told_why(repetition)):
             self._out.write(told.account)
         if told.error:
@@ -129,8 +135,11 @@ def _interrupts(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _write_reports(view: report.BatchView, runs: Path) -> Path:
+def _write_reports(view: BatchView, runs: Path) -> Path:
     """Write `<runs>/<YYYYmmdd-HHMMSS>-batch-<id>/`, and return it. Raises OSError."""
+    from midsession.report import batch as report
+    from midsession.rundir import JUNIT, SUMMARY, write_whole
+
     directory = runs / f"{datetime.now():%Y%m%d-%H%M%S}-batch-{os.urandom(4).hex()}"
     directory.mkdir(parents=True)
     write_whole(directory / SUMMARY, report.markdown(view).encode())

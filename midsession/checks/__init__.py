@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from midsession.checks.alive import Alive
 from midsession.checks.base import Check
-from midsession.checks.count import Count
-from midsession.checks.every import Every
-from midsession.checks.exit import Exit
-from midsession.checks.in_order import InOrder
-from midsession.checks.kept import Kept
-from midsession.checks.latency import Latency
-from midsession.checks.lifecycle import Lifecycle
-from midsession.checks.log import LogCheck
-from midsession.checks.never import Never
-from midsession.checks.once import Once
-from midsession.checks.order import Order
-from midsession.checks.python import Python
-from midsession.checks.recovery import Recovery
 from midsession.core.plan import Plan
+from midsession.registry import Registry
 
 __all__ = ["ALWAYS", "CHECKS", "Check", "always", "build"]
 
-CHECKS: Mapping[str, type[Check]] = MappingProxyType(
+CHECKS: Mapping[str, type[Check]] = Registry(
+    "midsession.checks",
     {
-        check.kind: check
-        for check in (Every, Never, Count, Order, Latency, Recovery, Kept, Once, InOrder, Exit, LogCheck, Python)
-    }
-)
+        "every": "Every", "never": "Never", "count": "Count", "order": "Order", "latency": "Latency",
+        "recovery": "Recovery", "kept": "Kept", "once": "Once", "in_order": "InOrder", "exit": "Exit",
+        "log": "LogCheck", "python": "Python",
+    },
+)  # fmt: skip
 """What a scenario can name, by its naming key."""
 
-ALWAYS: Sequence[Check] = (Lifecycle(), Alive())
-"""What is judged in every run that has clients or services to be judged by it, named or not."""
+ALWAYS: Mapping[str, type[Check]] = Registry("midsession.checks", {"lifecycle": "Lifecycle", "alive": "Alive"})
+"""What is judged in every run that has clients or services to be judged by it, named or not; they have no fields."""
 
 
 def always(plan: Plan) -> list[Check]:
     """Those of `ALWAYS` that a run of this plan can be judged by."""
-    subjects = {Lifecycle.kind: plan.clients, Alive.kind: plan.services}
-    return [check for check in ALWAYS if subjects[check.kind]]
+    subjects = {"lifecycle": plan.clients, "alive": plan.services}
+    return [check() for kind, check in ALWAYS.items() if subjects[kind]]
 
 
 def build(kind: str, args: Mapping[str, Any]) -> Check:

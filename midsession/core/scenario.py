@@ -521,7 +521,7 @@ class Language:
     """The language with the actions and checks of its registries (verb → dataclass, naming key → dataclass)."""
 
     def __init__(self, faults: Mapping[str, type[Any]], checks: Mapping[str, type[Any]]) -> None:
-        self.faults, self.checks = dict(faults), dict(checks)
+        self.faults, self.checks = faults, checks
         self.fault_model = cache(self._fault_model)
         self.check_model = cache(self._check_model)
         self.action = self._action_model()

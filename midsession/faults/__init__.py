@@ -10,29 +10,17 @@ from typing import Any
 
 from midsession.core.plan import Plan
 from midsession.faults.base import Fault
-from midsession.faults.flap import Flap
-from midsession.faults.ignore import Ignore
-from midsession.faults.kill import Kill
-from midsession.faults.loss import Loss
-from midsession.faults.mtu import Mtu
-from midsession.faults.partition import Partition
-from midsession.faults.pause import Pause
-from midsession.faults.power_off import PowerOff
-from midsession.faults.refuse import Refuse
-from midsession.faults.reset import Reset
-from midsession.faults.restart import Restart
-from midsession.faults.resume import Resume
-from midsession.faults.start import Start
-from midsession.faults.stop import Stop
-from midsession.faults.vanish import Vanish
+from midsession.registry import Registry
 
-_ALL: tuple[type[Fault], ...] = (
-    *(Kill, Stop, Start, Restart, Pause, Resume),
-    *(PowerOff, Vanish),
-    *(Partition, Loss, Mtu, Flap),
-    *(Refuse, Ignore, Reset),
-)
-FAULTS: Mapping[str, type[Fault]] = {fault.verb: fault for fault in _ALL}
+FAULTS: Mapping[str, type[Fault]] = Registry(
+    "midsession.faults",
+    {
+        "kill": "Kill", "stop": "Stop", "start": "Start", "restart": "Restart", "pause": "Pause", "resume": "Resume",
+        "power_off": "PowerOff", "vanish": "Vanish",
+        "partition": "Partition", "loss": "Loss", "mtu": "Mtu", "flap": "Flap",
+        "refuse": "Refuse", "ignore": "Ignore", "reset": "Reset",
+    },
+)  # fmt: skip
 """Every fault by its verb, in the order of the docs."""
 
 

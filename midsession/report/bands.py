@@ -5,14 +5,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from midsession.core.history import History
 from midsession.core.plan import After, At, Step, Trigger
 from midsession.core.record import Event
-from midsession.core.steps import StepStory
 from midsession.faults import FAULTS, build
 from midsession.report.text import duration, reference, visible
+
+if TYPE_CHECKING:
+    from midsession.core.history import History
+    from midsession.core.steps import StepStory
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from midsession import __version__
 from midsession.core.plan import Plan
 from midsession.core.record import Event, Record
 from midsession.report.bands import because, label
-from midsession.report.evidence import Entry, Evidence, FindingView
-from midsession.report.model import View
 from midsession.report.paint import Line, Out, console, line
 from midsession.report.text import count, duration, instant, phrase, reference, some, visible
+
+if TYPE_CHECKING:
+    from midsession.report.evidence import Entry, Evidence, FindingView
+    from midsession.report.model import View
 
 SIGNS = {"pass": ("✓", "green"), "fail": ("✗", "red"), "inconclusive": ("?", "yellow"), "error": ("!", "magenta")}
 WORDS = {"pass": "kept", "fail": "broken", "inconclusive": "undecided", "error": "in error"}
