@@ -337,8 +337,14 @@ def schema() -> None:
 @app.command()
 def doctor(
     for_: Annotated[str, typer.Option("--for", help="Only what this testbed needs decides the exit code.")] = "auto",
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure what the faults of links really do; exits 1 when one is off.")
+    ] = False,
 ) -> None:
     """Look whether this machine has what runs need; exits 10 when something is missing."""
+    if calibrate:
+        _calibrate(for_)
+        return
     from midsession.doctor import examine
     from midsession.report.text import count
     from midsession.testbeds.registry import choose
@@ -355,6 +361,24 @@ def doctor(
         _complain(f"missing {count(lacking, 'thing')} that the testbed {testbed} needs  [environment-lacks]")
         raise Done(LACKS)
     _say(f"The testbed {testbed} has what it needs.")
+
+
+def _calibrate(testbed: str) -> None:
+    from midsession.calibration import CASES, Outcome, calibrate
+    from midsession.testbeds.registry import choose, make
+
+    def tell(outcome: Outcome) -> None:
+        case = outcome.case
+        _say(f"{'✓' if outcome.kept else '✗'} {case.name:<16} by {outcome.mechanism:<8}{outcome.why}")
+        for promise in case.promises:
+            sign = " " if promise.keeps(outcome.measured) else "✗"
+            value = promise.words(outcome.measured.get(promise.measure))
+            _say(f"  {sign} {promise.measure:<14} {value:>14}, asked {promise.words(promise.asked, promise.tolerance)}")
+
+    if not calibrate(make(choose(testbed)), CASES, tell):
+        _complain("a fault does not do on this machine what it says  [out-of-tolerance]")
+        raise Done(1)
+    _say("Every fault of a link does what it says.")
 
 
 @app.command()

@@ -155,6 +155,14 @@ def _netem() -> str:
     return "yes"
 
 
+def _queue() -> str:
+    from midsession.testbeds.netns.abilities import packet_queue
+
+    if not packet_queue():
+        raise Missing("neither nft nor iptables can send packets to one")
+    return "yes"
+
+
 def _descriptors() -> str:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
@@ -195,6 +203,7 @@ PROBES = (
     Probe("open files", _descriptors, f"raise it: ulimit -Hn {DESCRIPTORS} or more"),
     Probe("ip", _ip, "Debian: apt-get install iproute2"),
     Probe("nft", _nft, "Debian: apt-get install nftables"),
+    Probe("packet queue", _queue, "Debian: apt-get install iptables; a kernel with nfnetlink_queue"),
     Probe("netem", _netem, "a kernel with sch_netem: modprobe sch_netem"),
 )
 """In the order in which they are told. What no testbed is said to need is good to have for some faults."""

@@ -48,7 +48,13 @@ ANSWER_WITHIN_S = 10.0
 FLEET_READY_WITHIN_S = 30.0
 LATE_RECORDS_S = 2.0
 """How long the last records of a fleet may come after the news of its end."""
-_ABILITIES = {"filter": "filter packets", "links": "switch interfaces", "sockets": "destroy sockets"}
+_ABILITIES = {
+    "filter": "filter packets",
+    "links": "switch interfaces",
+    "sockets": "destroy sockets",
+    "queue": "hold packets back",
+    "inject": "send packets in another's name",
+}
 REFUSED = "agent-refused"
 """The slug of the HarnessError for a request that an agent could not carry out."""
 
@@ -256,7 +262,7 @@ class _Run:
 
     def _require_abilities(self) -> None:
         for step, fault in self._faults.items():
-            for ability in sorted(fault.needs):
+            for ability in sorted(fault.abilities()):
                 if remedy := self._testbed.remedy_for(ability):
                     missing = f"{step} ({fault.verb}) needs agents that can {_ABILITIES[ability]}"
                     raise EnvironmentLacks(f"{missing}, and those of {self._testbed.name} cannot", remedy, "no-ability")
@@ -298,8 +304,8 @@ class _Run:
         """Nothing that a fault needs is first made, or first touched since a program was forked, when it comes."""
         needs: dict[str, set[str]] = {}
         for fault in self._faults.values():
-            for host in self._hosts_of(fault.place(self._plan)) if fault.needs else ():
-                needs.setdefault(host.name, set()).update(fault.needs)
+            for host in self._hosts_of(fault.place(self._plan)) if fault.abilities() else ():
+                needs.setdefault(host.name, set()).update(fault.abilities())
         asked = [self._host(name).ask(Prepare(id=0, abilities=sorted(abilities))) for name, abilities in needs.items()]
         await self._answer(asyncio.gather(*asked), "hosts prepared for faults")
 

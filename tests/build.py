@@ -152,9 +152,9 @@ class World:
             self.conducts("effective", at + 0.002, step=step, witness=witness, after_ns=1_000_000)
         return self
 
-    def heals(self, step: str, at: float) -> World:
+    def heals(self, step: str, at: float, **fields: Any) -> World:
         """A fault is healed."""
-        self.writer("server", "agent").append((at, "healed", None, None, {"fault": step}))
+        self.writer("server", "agent").append((at, "healed", None, None, {"fault": step, **fields}))
         return self
 
     def stalls(self, until: float, for_s: float, host: str = "client-1", writer: str = "program") -> World:

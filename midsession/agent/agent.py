@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from midsession.agent import census, libc, link, process, procfs, session, sockets
+from midsession.agent import census, impair, libc, link, process, procfs, session, sockets
 from midsession.agent import filter as filters
 from midsession.agent.addresses import own_addresses
 from midsession.agent.answer import Answer, LogBroken, Refused
@@ -30,6 +30,7 @@ Handler = Callable[["Agent", Any, Answer], dict[str, Any] | None]
 VERBS: Mapping[type[Any], Handler] = {
     **process.VERBS,
     **filters.VERBS,
+    **impair.VERBS,
     **link.VERBS,
     **sockets.VERBS,
     **session.VERBS,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from midsession.agent import procfs
 from midsession.agent.answer import Refused
@@ -24,6 +24,9 @@ from midsession.agent.tail import Tail
 from midsession.core.pulse import BEAT_S, Pulse
 from midsession.core.record import Event, Header
 
+if TYPE_CHECKING:
+    from midsession.agent.impair import Queueing
+
 Cure = Callable[[], dict[str, Any]]
 """Undoes a fault and makes sure of it; returns the fields that prove it. Raises OSError or Refused."""
 
@@ -36,12 +39,14 @@ class HostRun:
 
     def __init__(self, loop: Loop, ask: Configure, channel: Channel) -> None:
         self._ask, self._clock = ask, procfs.own_clock()
-        self.name = ask.host
+        self.name, self.seed = ask.host, ask.seed
         self.incarnations = 0
         self.faults: set[str] = set()
         self.ruleset: Ruleset | None = None
         """The packet rules of this host, once something needed them."""
         self._cures: dict[str, Cure | None] = {}
+        self.queue: Queueing | None = None
+        """What holds packets back, once something needed it."""
         self.directory = Directory(ask.host, ask.directory)
         try:
             self.book = Book(self.directory, self.header("agent", 1, os.getpid()))
@@ -130,6 +135,7 @@ class HostRun:
             except (OSError, Refused) as error:
                 say(f"cannot heal {fault}: {error}")
         self._remove_rules()
+        self._close_queue()
 
     def _remove_rules(self) -> None:
         ruleset, self.ruleset = self.ruleset, None
@@ -145,6 +151,14 @@ class HostRun:
         if (stall := self._pulse.beat(now_ns)) is not None:
             self.book.append(Event.STALLED, stall, t_ns=now_ns)
         self._beating = self._loop.later(BEAT_S, self._beat)
+
+    def _close_queue(self) -> None:
+        queue, self.queue = self.queue, None
+        if queue is not None:
+            try:
+                queue.close()
+            except (OSError, Refused) as error:
+                say(f"cannot take the rules of the queue away: {error}")
 
     def finish(self) -> None:
         """Close the book with its trailer. What is in the files is still pushed, listed and fetched."""

@@ -16,6 +16,10 @@ GONE = frozenset("ZX")
 _PF_EXITING = 0x4  # include/linux/sched.h: set before a dying process lets go of its files and sockets
 
 
+helpers: set[int] = set()
+"""Processes of the agent's own, by pid: they belong to no program, and nothing below tells of them."""
+
+
 def check() -> None:
     """Raise OSError when /proc shows another PID namespace than ours: nothing below would be true."""
     seen = os.readlink("/proc/self")
@@ -83,7 +87,7 @@ def now_ns() -> int:
 def _processes() -> list[tuple[int, str, int, int]]:
     found = []
     for name in os.listdir("/proc"):
-        if name.isdigit() and (stat := _read(f"/proc/{name}/stat")):
+        if name.isdigit() and int(name) not in helpers and (stat := _read(f"/proc/{name}/stat")):
             # The command's name stands in parentheses and may itself hold any byte.
             state, parent, pgrp = stat.rpartition(b")")[2].split()[:3]
             found.append((int(name), state.decode(), int(parent), int(pgrp)))

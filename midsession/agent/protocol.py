@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from midsession.agent.impairment import Direction, Impairment
+
 PROTOCOL_VERSION = 2
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
@@ -157,7 +159,8 @@ class Filter(_Request, frozen=True, kw_only=True, tag="filter"):
     without ACK; `opening`, any TCP segment with SYN; `live`, those of the TCP connections that are open at this moment.
     `idle_s`: only those of TCP connections that had no packet for so long. `act`: `drop`, or `reset` (RST to the
     sender; only `to`, or with `idle_s`). Of what fits so far, only packets of more than `over_bytes`, only each
-    `every`-th (counted from 1), or each with the probability `share`. `witnessed` is written once a packet was hit.
+    `every`-th (counted from 1), each with the probability `share`, or those with the numbers `packets` (from 1).
+    `witnessed` is written once a packet was hit.
     """
 
     fault: str
@@ -173,10 +176,31 @@ class Filter(_Request, frozen=True, kw_only=True, tag="filter"):
     over_bytes: int | None = None
     every: int | None = None
     share: float | None = None
+    packets: list[int] | None = None
 
 
 class Unfilter(_Request, frozen=True, kw_only=True, tag="unfilter"):
     """Take the rules of that step away and see that they are gone; writes `healed` with their counters."""
+
+    fault: str
+
+
+class Impair(_Request, frozen=True, kw_only=True, tag="impair"):
+    """Do something to the packets between this host and others until `Mend`; writes `injected` with the `mechanism`.
+
+    `own`, `peers` and `direction` as in `Filter`. Impairments stack: a packet meets those that are for it in the order
+    in which they were put in. `witnessed` is written once it has had its effect on a packet, with what was measured.
+    """
+
+    fault: str
+    own: str
+    how: Impairment
+    peers: list[str] | None = None
+    direction: Direction = "both"
+
+
+class Mend(_Request, frozen=True, kw_only=True, tag="mend"):
+    """End the impairment of that step: what it holds comes at once, in order. Writes `healed` with its counts."""
 
     fault: str
 
@@ -257,8 +281,8 @@ class Shutdown(_Request, frozen=True, kw_only=True, tag="shutdown"):
 
 
 Request = (
-    Configure | Subscribe | Start | Kill | Stop | Freeze | Thaw | Prepare | Filter | Unfilter | Link | Destroy | Tell
-    | Status | AwaitPort | List | Fetch | Finish | Reset | Shutdown
+    Configure | Subscribe | Start | Kill | Stop | Freeze | Thaw | Prepare | Filter | Unfilter | Impair | Mend | Link
+    | Destroy | Tell | Status | AwaitPort | List | Fetch | Finish | Reset | Shutdown
 )  # fmt: skip
 FromAgent = Hello | Reply | Records
 

@@ -15,6 +15,7 @@ from midsession.agent.answer import Refused
 from midsession.agent.protocol import Filter
 
 _SHARE_STEPS = 1_000_000
+_LONGEST_CYCLE = 2**32 - 1
 _MOST_CONNECTIONS = 65535
 _NAME = re.compile("[a-z0-9][a-z0-9_-]{0,63}")
 _FLAGS = {"all": "", "live": "", "request": "tcp flags & (syn | ack) == syn", "opening": "tcp flags & syn == syn"}
@@ -119,6 +120,10 @@ def _sample(ask: Filter) -> str:
     if ask.every is not None:
         every = _whole(ask.every)
         return f"numgen inc mod {every} {every - 1}" if every > 1 else ""
+    if ask.packets is not None:
+        return (
+            f"numgen inc mod {_LONGEST_CYCLE} {{ {', '.join(str(_whole(n) - 1) for n in sorted(set(ask.packets)))} }}"
+        )
     if ask.share is not None and ask.share < 1:
         return f"numgen random mod {_SHARE_STEPS} < {_whole(round(ask.share * _SHARE_STEPS))}"
     return ""

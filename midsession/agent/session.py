@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from midsession.agent import filter as filters
+from midsession.agent import impair
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.protocol import Configure, Fetch, Finish, List, Prepare, Shutdown, Subscribe
@@ -90,7 +91,7 @@ def _nothing(_agent: Agent) -> None:
     """Most abilities need no preparation."""
 
 
-_PREPARE: dict[str, Callable[[Agent], None]] = {"filter": filters.prepare}
+_PREPARE: dict[str, Callable[[Agent], None]] = {"filter": filters.prepare, "queue": impair.prepare}
 
 
 VERBS: dict[type[Any], Any] = {

@@ -63,7 +63,7 @@ def judge(
     if plan.timeline:
         findings += [_steps(history)]
         findings += [_witnessed(history, story, mending) for story in history.steps.values() if story.is_fault]
-        findings += [_healed(story) for story in _to_be_healed(plan, history, healable)]
+        findings += [_healed(history, story) for story in _to_be_healed(plan, history, healable)]
     return Verdict.of([*findings, *_no_checks(plan)])
 
 
@@ -347,15 +347,17 @@ def _to_be_healed(plan: Plan, history: History, healable: Collection[str]) -> li
     return [story for story in history.steps.values() if story.id in wanted and story.injected]
 
 
-def _healed(story: StepStory) -> Finding:
+def _healed(history: History, story: StepStory) -> Finding:
+    overrun = sum(r.fields.get("overrun", 0) for r in history.events(Event.HEALED) if r.fields.get("fault") == story.id)
+    said = f"healed, but {overrun} packets passed it unharmed: more came than could be held" if overrun else "healed"
     return Finding(
         check="healed",
-        status=Status.PASS if story.healed else Status.INCONCLUSIVE,
+        status=Status.PASS if story.healed and not overrun else Status.INCONCLUSIVE,
         promise=f"{story.id} ({story.verb}) is healed",
-        seen="healed" if story.healed else "no log says that it was healed",
+        seen=said if story.healed else "no log says that it was healed",
         support=1,
         witnesses=[story.healed] if story.healed else [],
-        offenders=[] if story.healed else [story.id],
+        offenders=[] if story.healed and not overrun else [story.id],
         place=story.place,
     )
 

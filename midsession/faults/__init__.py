@@ -17,7 +17,8 @@ FAULTS: Mapping[str, type[Fault]] = Registry(
     {
         "kill": "Kill", "stop": "Stop", "start": "Start", "restart": "Restart", "pause": "Pause", "resume": "Resume",
         "power_off": "PowerOff", "vanish": "Vanish",
-        "partition": "Partition", "loss": "Loss", "mtu": "Mtu", "flap": "Flap",
+        "partition": "Partition", "hold": "Hold", "loss": "Loss", "delay": "Delay", "rate": "Rate",
+        "reorder": "Reorder", "duplicate": "Duplicate", "corrupt": "Corrupt", "mtu": "Mtu", "flap": "Flap",
         "refuse": "Refuse", "ignore": "Ignore", "reset": "Reset",
     },
 )  # fmt: skip
@@ -32,7 +33,7 @@ def build(verb: str, args: Mapping[str, Any]) -> Fault:
 def broken_networks(plan: Plan) -> frozenset[str]:
     """The services, client groups and clients whose hosts have their network broken by a step of the plan.
 
-    Their agents need power over it (see `Fault.needs`); nobody else's does.
+    Their agents need power over it (see `Fault.abilities`); nobody else's does.
     """
     faults = [build(step.verb, step.args) for step in plan.timeline if step.verb in FAULTS]
-    return frozenset(fault.place(plan) for fault in faults if fault.needs)
+    return frozenset(fault.place(plan) for fault in faults if fault.abilities())

@@ -20,8 +20,9 @@ SERVICE: frozenset[TargetKind] = frozenset({"service"})
 GROUP: frozenset[TargetKind] = frozenset({"client group"})
 ANY: frozenset[TargetKind] = SERVICE | GROUP
 
-Ability = Literal["filter", "links", "sockets"]
-"""What an agent may be able to do to its host's network: filter packets, switch interfaces, destroy sockets."""
+Ability = Literal["filter", "links", "sockets", "queue", "inject"]
+"""What an agent may be able to do to its host's network: filter packets, switch interfaces, destroy sockets, hold
+packets back, send packets in another's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Fault(ABC):
     targets: ClassVar[frozenset[TargetKind]] = SERVICE
     """What `target` may name. A client group means all hosts that play it; they must play no other group."""
     needs: ClassVar[frozenset[Ability]] = frozenset()
-    """What the agents of its hosts must be able to do."""
+    """What the agents of its hosts must be able to do, see `abilities`."""
     watches: ClassVar[frozenset[Event]] = frozenset()
     """Events besides the agents' own that `is_witness` needs to see while the run is under way."""
     proven_from: ClassVar[Literal["first", "last"]] = "last"
@@ -86,6 +87,10 @@ class Fault(ABC):
 
     target: str
     """What it breaks."""
+
+    def abilities(self) -> frozenset[Ability]:
+        """What the agents of its hosts must be able to do, as its fields stand."""
+        return self.needs
 
     def place(self, plan: Plan) -> str:
         """The service or client group on whose hosts it is injected: the target, for most."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from midsession.agent.protocol import Filter
-from midsession.faults.base import Scene
+from midsession.agent.impairment import Bursts
+from midsession.agent.protocol import Filter, Impair, Mend, Request
+from midsession.faults.base import Ability, Move, Scene
+from midsession.faults.impairment import chosen, refuse_choice
 from midsession.faults.packets import PacketFault, peers_of, refuse_itself
 
 
@@ -13,11 +16,15 @@ from midsession.faults.packets import PacketFault, peers_of, refuse_itself
 class Loss(PacketFault):
     """Some of the packets to the target are lost on their way, as the sender sees it: TCP notices, and sends again.
 
-    Either each packet with the probability `rate` (drawn by the kernel, and so not the same in the next run), or
-    exactly each n-th with `every: n`: the n-th, the 2n-th, … that comes after the fault began. No byte of a stream is
-    missing in the end; it comes later. `with` narrows it down to packets from one service or client group. For losses
-    on the way from a server to its clients, make the clients the target: packets are dropped where they arrive, since
-    a sender is told of a loss in its own host.
+    Say which: each packet with the probability `rate` (drawn by the kernel, and so not the same in the next run); or
+    exactly each n-th with `every: n`, the n-th, the 2n-th, … that comes after the fault began; or exactly those in
+    `packets: [3, 7]`, counted from 1. With `burst: n` beside `rate`, losses come in runs of n packets on the average,
+    and make up `rate` of all packets in the long run: a Gilbert model of two states, in whose bad one everything is
+    lost (RFC 3611 calls such runs bursts), drawn from the run's seed.
+
+    No byte of a stream is missing in the end; it comes later. `with` narrows it down to packets from one service or
+    client group. For losses on the way from a server to its clients, make the clients the target: packets are dropped
+    where they arrive, since a sender is told of a loss in its own host.
 
     It took effect when the rule's counter shows the first packet lost, on each of the target's hosts. Healing takes
     the rule out; its `healed` record tells how many were lost (`packets`) of how many (`seen`).
@@ -27,32 +34,68 @@ class Loss(PacketFault):
 
     rate_share: float | None = None
     every: int | None = None
+    packets: list[int] | None = None
+    burst: float | None = None
     with_: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError unless exactly one of `rate` and `every` says how much is lost."""
-        if (self.rate_share is None) == (self.every is None):
-            raise ValueError("say how much is lost: either 'rate' or 'every'")
-        if self.rate_share is not None and self.rate_share < 1e-6:
-            raise ValueError("'rate' is at least 0.0001%")
-        if self.every is not None and not 1 <= self.every <= 1_000_000:
-            raise ValueError("'every' is between 1 and 1000000")
+        """Raises ValueError unless exactly one of `rate`, `every` and `packets` says which are lost."""
+        if (self.rate_share, self.every, self.packets).count(None) != 2:
+            raise ValueError("say how much is lost: one of 'rate', 'every' and 'packets'")
+        if self.packets is not None:
+            _refuse_numbers(self.packets)
+        else:
+            refuse_choice(self.rate_share, self.every)
+        if self.burst is not None:
+            _refuse_burst(self.rate_share, self.burst)
         refuse_itself(self.target, self.with_)
+
+    def abilities(self) -> frozenset[Ability]:
+        """Bursts are made by the queue, all else by a rule."""
+        return self.needs if self.burst is None else frozenset({"queue"})
 
     def rule(self, step: str, scene: Scene) -> Filter:
         """Drop some of what arrives."""
-        peers = peers_of(self.with_, scene)
         return Filter(
             id=0,
             fault=step,
             own=scene.address,
-            peers=peers,
+            peers=peers_of(self.with_, scene),
             direction="to",
             every=self.every,
             share=self.rate_share,
+            packets=self.packets,
         )
+
+    def inject(self, step: str, scene: Scene) -> Sequence[Move]:
+        """One rule, or for bursts one impairment."""
+        if self.burst is None or self.rate_share is None:
+            return PacketFault.inject(self, step, scene)
+        how = Bursts(share=self.rate_share, length=self.burst)
+        peers = peers_of(self.with_, scene)
+        return (Impair(id=0, fault=step, own=scene.address, peers=peers, direction="to", how=how),)
+
+    def heal(self, step: str, scene: Scene) -> Sequence[Request]:
+        """Take it out."""
+        return PacketFault.heal(self, step, scene) if self.burst is None else (Mend(id=0, fault=step),)
 
     def describe(self) -> str:
         """With how much."""
-        much = f"each {self.every}th packet" if self.rate_share is None else f"{self.rate_share * 100:g} %"
-        return f"loss {self.target} ({much})"
+        if self.packets is not None:
+            return f"loss {self.target} (packets {', '.join(map(str, self.packets))})"
+        runs = f" in bursts of {self.burst:g}" if self.burst is not None else ""
+        return f"loss {self.target} ({chosen(self.rate_share, self.every)}{runs})"
+
+
+def _refuse_numbers(packets: list[int]) -> None:
+    if not packets or len(packets) > 1000 or min(packets) < 1 or max(packets) > 1_000_000_000:
+        raise ValueError("'packets' are 1 to 1000 numbers between 1 and 1000000000")
+
+
+def _refuse_burst(share: float | None, length: float) -> None:
+    if share is None or share >= 1:
+        raise ValueError("'burst' needs a 'rate' below 100%")
+    if not 1 <= length <= 10_000:
+        raise ValueError("'burst' is between 1 and 10000 packets")
+    if share / (1 - share) > length:
+        raise ValueError("'burst' is too short for that 'rate': with the shortest gaps of one packet, less is lost")

@@ -153,7 +153,7 @@ def _case(series: Series, repeats: bool) -> Element:
     names = {"classname": visible(series.plan), "name": visible(series.name), "time": f"{seconds:.3f}"}
     case = Element("testcase", names)
     if repeats:
-        SubElement(SubElement(case, "properties"), "property", {"name": "rate", "value": rate(series)})
+        SubElement(SubElement(case, "properties"), "property", {"name": "pass_rate", "value": rate(series)})
     if series.word != Status.PASS:
         tag = "failure" if series.word in (Status.FAIL, FLAKY) else "error"
         fault = SubElement(case, tag, {"type": series.word, "message": rate(series) if repeats else _first(series)})
@@ -171,7 +171,7 @@ def to_json(view: BatchView) -> bytes:
 
 def _plan(series: Series) -> dict[str, object]:
     tally = series.tally
-    figures = {"passed": tally.passed, "trials": tally.trials, "rate": tally.rate, "interval": tally.interval}
+    figures = {"passed": tally.passed, "trials": tally.trials, "pass_rate": tally.rate, "interval": tally.interval}
     runs = [
         {"repetition": r.number, "word": r.told.word, "seed": r.told.seed, "directory": r.told.directory}
         for r in series.repetitions

@@ -158,6 +158,11 @@ def _unhealed(w: World) -> None:
     w.step("freeze", at=2.0, verb="pause", for_s=1.0)
 
 
+def _overrun(w: World) -> None:
+    w.step("slow", at=2.0, verb="delay", for_s=1.0)
+    w.heals("slow", 3.0, overrun=7)
+
+
 def _silent_client(w: World) -> None:
     w.groups = World(talkers=3).groups
 
@@ -175,6 +180,7 @@ def _stopped_client(w: World) -> None:
         (_unfired, "timeline", "return never fired (37 of 50 connected)"),
         (_unwitnessed, "witness", "no witness"),
         (_unhealed, "healed", "no log says that it was healed"),
+        (_overrun, "healed", "7 packets passed it unharmed"),
         (_silent_client, "outcomes", "talkers-3: no log has a record of it"),
         (_stopped_client, "outcomes", "talkers-3: stopped"),
     ],

@@ -79,6 +79,12 @@ SEEN = [
     ("partition: {target: server, state: new}", "live=answered long=answered new=timeout", HEAL),
     ("partition: {target: server, state: established}", "live=silence long=silence new=connected", HEAL),
     ("loss: {target: server, rate: 100%}", "live=silence long=silence new=timeout", HEAL),
+    ("loss: {target: server, rate: 90%, burst: 1000}", "live=silence long=silence new=timeout", HEAL),
+    ("hold: server", "live=silence long=silence new=timeout", HEAL),
+    ("hold: {target: probe, with: server, direction: from}", "live=silence long=silence new=timeout", HEAL),
+    ("delay: {target: server, latency: 5s}", "live=silence long=silence new=timeout", HEAL),
+    ("rate: {target: server, bandwidth: 100B/s, queue: 10s}", "live=silence long=silence new=timeout", HEAL),
+    ("corrupt: {target: server, every: 1}", "live=silence long=silence new=timeout", HEAL),
     ("mtu: {target: server, size: 600B}", "live=answered long=silence new=connected", HEAL),
     ("flap: {target: server, down: 600ms, up: 100ms}", "live=silence long=silence new=timeout", NOTHING),
     ("refuse: server", "live=answered long=answered new=refused", HEAL),
@@ -96,6 +102,9 @@ NO_OPS = [
     "partition: {target: server, with: idlers}",
     "partition: {target: server, with: idlers, state: new}",
     "loss: {target: server, every: 100000}",
+    "hold: {target: server, with: idlers}",
+    "delay: {target: server, with: idlers, latency: 50ms}",
+    "reorder: {target: server, every: 100000}",
     "mtu: {target: server, size: 9000B}",
     "refuse: {target: server, with: idlers}",
     "ignore: {target: server, with: idlers}",
@@ -197,10 +206,11 @@ def test_the_page_of_faults_is_made_from_them() -> None:
 
 
 def test_every_fault_is_proven_here() -> None:
-    """By the neutral client; `start`, `resume` are cures there, and `reset` needs clients of ours."""
+    """By the neutral client; `start`, `resume` are cures there, `reset` needs clients of ours, and what TCP hides from
+    programs is measured in `tests/test_calibration.py`."""
     text = " ".join([*(f"{fault} {cure}" for fault, _, cure in SEEN), *(fault for fault, _ in FOR_GOOD)])
     proven = {word.rstrip(":") for word in text.split() if word.endswith(":")}
-    assert set(FAULTS) - proven == {"reset"}
+    assert set(FAULTS) - proven == {"reset", "reorder", "duplicate"}
 
 
 @pytest.mark.parametrize("verb", [verb for verb, fault in FAULTS.items() if fault.needs])
@@ -209,7 +219,7 @@ def test_a_testbed_that_cannot_do_it_says_so_before_it_begins(verb: str, tmp_pat
     (plan,) = plans(SCENARIOS / f"{verb}.scenario.yaml", 1)
     clock = FakeClock()
     testbed = FakeTestbed(clock)
-    testbed.unable = dict.fromkeys(("filter", "links", "sockets"), "run it with `--testbed netns`")
+    testbed.unable = dict.fromkeys(("filter", "links", "sockets", "queue", "inject"), "run it with `--testbed netns`")
     with pytest.raises(EnvironmentLacks, match="--testbed netns") as lacks:
         run_on(clock, run_plan(plan, testbed, tmp_path, clock=clock))
     assert (lacks.value.slug, lacks.value.exit_code) == ("no-ability", 10)

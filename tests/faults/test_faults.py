@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from midsession.agent.protocol import Destroy, Filter, Freeze, Kill, Link, Stop, Thaw
+from midsession.agent.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
+from midsession.agent.protocol import Destroy, Filter, Freeze, Impair, Kill, Link, Stop, Thaw
 from midsession.core.plan import GroupPlan, Plan
 from midsession.core.record import Event, Record
 from midsession.faults import FAULTS, build
@@ -57,6 +58,11 @@ def rule(**fields: Any) -> Filter:
     return Filter(id=0, fault="crash", own=OWN, **fields)
 
 
+def impair(how: Impairment, **fields: Any) -> Impair:
+    """An impairment of the step."""
+    return Impair(id=0, fault="crash", own=OWN, how=how, **fields)
+
+
 INJECTIONS: list[tuple[str, dict[str, Any], list[Move]]] = [
     ("kill", {}, [Kill(id=0, signal="KILL", fault="crash")]),
     ("kill", {"signal": "TERM"}, [Kill(id=0, signal="TERM", fault="crash")]),
@@ -75,6 +81,20 @@ INJECTIONS: list[tuple[str, dict[str, Any], list[Move]]] = [
     ("partition", {"state": "established", "with_": "talkers"}, [rule(which="live", peers=TALKERS)]),
     ("loss", {"every": 10}, [rule(direction="to", every=10)]),
     ("loss", {"rate_share": 0.05}, [rule(direction="to", share=0.05)]),
+    ("loss", {"packets": [3, 7]}, [rule(direction="to", packets=[3, 7])]),
+    ("loss", {"rate_share": 0.1, "burst": 4}, [impair(Bursts(share=0.1, length=4), direction="to")]),
+    ("hold", {}, [impair(Hold())]),
+    ("hold", {"direction": "to", "with_": "talkers"}, [impair(Hold(), direction="to", peers=TALKERS)]),
+    ("delay", {"latency_s": 0.05}, [impair(Delay(latency_s=0.05))]),
+    (
+        "delay",
+        {"latency_s": 0.05, "jitter_s": 0.1, "distribution": "pareto", "direction": "from"},
+        [impair(Delay(latency_s=0.05, jitter_s=0.1, distribution="pareto"), direction="from")],
+    ),
+    ("rate", {"bandwidth_bytes_per_s": 10_000}, [impair(Rate(bytes_per_s=10_000, queue_s=0.2))]),
+    ("reorder", {"every": 3}, [impair(Reorder(every=3, late_s=0.01))]),
+    ("duplicate", {"rate_share": 0.1}, [impair(Duplicate(share=0.1))]),
+    ("corrupt", {"every": 5}, [impair(Corrupt(every=5))]),
     ("mtu", {"size_bytes": 600}, [rule(direction="to", over_bytes=600)]),
     ("flap", {"down_s": 0.1, "up_s": 0.2}, [DOWN, Rest(0.1), UP]),
     (
@@ -111,6 +131,13 @@ WITNESSES: list[tuple[str, dict[str, Any], Record]] = [
     ("vanish", {}, record("witnessed", by="link")),
     ("partition", {}, record("witnessed", by="counter")),
     ("loss", {"every": 10}, record("witnessed", by="counter")),
+    ("loss", {"rate_share": 0.1, "burst": 4}, record("witnessed", by="queue")),
+    ("hold", {}, record("witnessed", by="queue")),
+    ("delay", {"latency_s": 0.05}, record("witnessed", by="queue")),
+    ("rate", {"bandwidth_bytes_per_s": 10_000}, record("witnessed", by="queue")),
+    ("reorder", {"every": 3}, record("witnessed", by="queue")),
+    ("duplicate", {"every": 3}, record("witnessed", by="queue")),
+    ("corrupt", {"every": 3}, record("witnessed", by="queue")),
     ("mtu", {"size_bytes": 600}, record("witnessed", by="counter")),
     ("flap", {"down_s": 0.1, "up_s": 0.2}, record("witnessed", by="link")),
     ("refuse", {}, record("witnessed", by="counter")),
@@ -189,6 +216,23 @@ def test_a_client_that_is_not_connected_cannot_be_reset() -> None:
         ("loss", {}),
         ("loss", {"every": 2, "rate_share": 0.1}),
         ("loss", {"every": 0}),
+        ("loss", {"every": 2, "packets": [3]}),
+        ("loss", {"packets": []}),
+        ("loss", {"packets": [0]}),
+        ("loss", {"every": 2, "burst": 4}),
+        ("loss", {"rate_share": 1.0, "burst": 4}),
+        ("loss", {"rate_share": 0.9, "burst": 4}),
+        ("loss", {"rate_share": 0.1, "burst": 0.5}),
+        ("hold", {"with_": "server"}),
+        ("delay", {"latency_s": 0.0}),
+        ("delay", {"latency_s": 0.01, "jitter_s": 0.02}),
+        ("delay", {"latency_s": 0.01, "distribution": "normal"}),
+        ("rate", {"bandwidth_bytes_per_s": 10}),
+        ("rate", {"bandwidth_bytes_per_s": 1000, "queue_s": 0.0}),
+        ("reorder", {}),
+        ("reorder", {"every": 2, "late_s": 0.0}),
+        ("duplicate", {"every": 2, "rate_share": 0.5}),
+        ("corrupt", {"rate_share": 0.0}),
         ("loss", {"rate_share": 0.0}),
         ("mtu", {"size_bytes": 40}),
         ("flap", {"down_s": 1.0, "up_s": 1.0, "times": 0}),

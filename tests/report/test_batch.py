@@ -78,7 +78,7 @@ def test_junit_has_a_case_for_each_plan_that_was_run() -> None:
 def test_programs_read_every_seed() -> None:
     """The JSON has each plan's word, rate and interval, and each repetition."""
     first = json.loads(to_json(MIXED))["plans"][0]
-    assert (first["word"], first["passed"], first["trials"], first["rate"]) == ("flaky", 3, 4, 0.75)
+    assert (first["word"], first["passed"], first["trials"], first["pass_rate"]) == ("flaky", 3, 4, 0.75)
     assert first["interval"] == pytest.approx([0.3006, 0.9544], abs=1e-4)
     assert [run["seed"] for run in first["runs"]] == [101, 102, 103, 104, 105]
 

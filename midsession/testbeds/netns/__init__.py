@@ -25,6 +25,7 @@ from midsession.programs import programs_directory
 from midsession.testbeds import Inbox
 from midsession.testbeds.hosts import AgentHost
 from midsession.testbeds.link import AgentLink, receive_hello
+from midsession.testbeds.netns.abilities import packet_queue
 from midsession.testbeds.netns.confinement import Limits
 from midsession.testbeds.netns.warmth import WarmProcess, take
 from midsession.testbeds.netns.world import MAX_HOSTS, Answer, HostOrder, WorldOrder
@@ -52,6 +53,8 @@ class NetnsTestbed:
         """Its agents are root of their own network namespaces: nothing but what must be installed."""
         if ability == "filter" and not nft.available():
             return "install nftables (Debian: apt-get install nftables)"
+        if ability == "queue" and not packet_queue():
+            return "install iptables (Debian: apt-get install iptables), on a kernel with NFQUEUE (nfnetlink_queue)"
         return None
 
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:

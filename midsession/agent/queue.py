@@ -1,0 +1,228 @@
+"""The process that holds a host's packets: a fork of the agent that reads NFQUEUE and plays the line of stages.
+
+A process of its own, because an agent that ships logs would let packets wait. The agent orders on a socket; the process
+answers, and says by itself when an impairment has had its effect. It ends with that socket, or with the agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import time
+from typing import NoReturn
+
+import msgspec
+
+from midsession.agent import libc, procfs
+from midsession.agent.impairment import Direction, Impairment
+from midsession.agent.line import Line
+from midsession.agent.nfqueue import OUTPUT, PREROUTING, NfQueue
+from midsession.agent.say import say
+from midsession.agent.stages import Counts, Packet, stage_of
+
+NUMBER = 0
+"""The queue's number in its network namespace."""
+MARK = 0x4D53
+"""The mark (SO_MARK) of copies that we made: the rules must let them pass."""
+_HOOKS: dict[Direction, frozenset[int]] = {
+    "to": frozenset({PREROUTING}),
+    "from": frozenset({OUTPUT}),
+    "both": frozenset({PREROUTING, OUTPUT}),
+}
+_MESSAGE_BYTES = 1 << 20
+_LONGEST_S = 60.0
+
+
+class Add(msgspec.Struct, frozen=True, tag="add"):
+    """Put in an impairment, behind those that are there. Answered by `Done`."""
+
+    fault: str
+    ask: Impairment
+    direction: Direction
+    peers: list[str] | None
+    key: str
+
+
+class Remove(msgspec.Struct, frozen=True, tag="remove"):
+    """Let go what it holds, and take it out. Answered by `Done`."""
+
+    fault: str
+
+
+class Witness(msgspec.Struct, frozen=True, tag="witness"):
+    """An impairment has had its effect for the first time."""
+
+    fault: str
+    counts: Counts
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """An order was carried out. `counts` of what was removed; `overrun`: packets that passed unharmed so far, because
+    more came than the process could hold."""
+
+    counts: Counts = {}
+    overrun: int = 0
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The process cannot do it; the text is for people."""
+
+    error: str
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_order = msgspec.json.Decoder(Add | Remove).decode
+_decode_answer = msgspec.json.Decoder(Witness | Done | Failed).decode
+
+
+class QueueProcess:
+    """The agent's handle on the process. Raises OSError when it cannot be started, or is gone."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if self.pid == 0:
+            _be_the_process(theirs)
+        theirs.close()
+        procfs.helpers.add(self.pid)
+
+    def fileno(self) -> int:
+        """Readable when there is a `Witness`, or the process is gone."""
+        return self._socket.fileno()
+
+    def ask(self, order: Add | Remove) -> None:
+        """Order something; what comes of it is among what `hear` gives."""
+        self._socket.send(_encode(order))
+
+    def hear(self, timeout_s: float) -> Witness | Done | Failed | None:
+        """The next thing that it says; None: nothing within that time. Raises OSError when it is gone."""
+        self._socket.settimeout(timeout_s)
+        try:
+            message = self._socket.recv(_MESSAGE_BYTES)
+        except (TimeoutError, BlockingIOError):
+            return None
+        if not message:
+            raise OSError("the process that holds the packets is gone")
+        answer: Witness | Done | Failed = _decode_answer(message)
+        return answer
+
+    def end(self) -> None:
+        """It ends with its socket; who reaps it is told by SIGCHLD."""
+        procfs.helpers.discard(self.pid)
+        self._socket.close()
+
+
+def _be_the_process(orders: socket.socket) -> NoReturn:
+    """Turn this fork into the process. Never returns: the agent's frames must not run on in it."""
+    code = 1
+    try:
+        gc.freeze()  # the agent's objects must not be collected here: they would close descriptors
+        gc.disable()  # nothing here makes cycles, and a collection is a pause
+        libc.die_with_parent()
+        _leave_the_agent(orders.fileno())
+        libc.wake_exactly()
+        _Worker(orders).run()
+        code = 0
+    except OSError as error:
+        say(f"the queue of packets: {error}")
+        with contextlib.suppress(OSError):
+            orders.send(_encode(Failed(str(error))))
+    finally:
+        os._exit(code)
+
+
+def _leave_the_agent(kept: int) -> None:
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+class _Worker:
+    """The loop of the process: packets, instants, orders."""
+
+    def __init__(self, orders: socket.socket) -> None:
+        self._orders = orders
+        self._queue = NfQueue(NUMBER)
+        self._line = Line(self._out, self._lose)
+        self._sender: socket.socket | None = None
+        self._unproven: set[str] = set()
+
+    def run(self) -> None:
+        """Go round until the agent closes its end."""
+        readers: tuple[NfQueue | socket.socket, ...] = (self._queue, self._orders)
+        while True:
+            ready, _, _ = select.select(readers, (), (), self._patience())
+            if self._queue in ready:
+                self._queue.receive(self._enter)
+            self._line.let_go(time.monotonic())
+            self._queue.flush()
+            if self._unproven:
+                self._tell_witnesses()
+            if self._orders in ready and not self._obey():
+                return
+
+    def _patience(self) -> float:
+        due = self._line.due()
+        return _LONGEST_S if due is None else min(max(due - time.monotonic(), 0.0), _LONGEST_S)
+
+    def _enter(self, packet: Packet) -> None:
+        self._line.enter(packet, time.monotonic())
+
+    def _out(self, packet: Packet) -> None:
+        if packet.number is not None:
+            self._queue.accept(packet)
+        else:
+            self._send_copy(packet)
+
+    def _lose(self, packet: Packet) -> None:
+        if packet.number is not None:
+            self._queue.drop(packet)
+
+    def _send_copy(self, packet: Packet) -> None:
+        """Behind its original, whose verdict must be with the kernel first. Its mark lets it pass our rules."""
+        self._queue.flush()
+        if self._sender is None:
+            self._sender = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
+            self._sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
+        self._sender.sendto(packet.data, (socket.inet_ntoa(packet.data[16:20]), 0))
+
+    def _tell_witnesses(self) -> None:
+        for fault in [fault for fault in self._unproven if self._line.stages[fault].proven]:
+            self._unproven.discard(fault)
+            self._say(Witness(fault, self._line.stages[fault].counts))
+
+    def _obey(self) -> bool:
+        message = self._orders.recv(_MESSAGE_BYTES)
+        if not message:
+            return False
+        order = _decode_order(message)
+        if isinstance(order, Add):
+            self._add(order)
+        else:
+            self._remove(order.fault)
+        return True
+
+    def _add(self, order: Add) -> None:
+        peers = None if order.peers is None else frozenset(map(socket.inet_aton, order.peers))
+        stage = stage_of(order.ask, order.key)
+        if stage.whole:
+            self._queue.want_whole()
+        self._line.add(order.fault, stage, _HOOKS[order.direction], peers)
+        self._unproven.add(order.fault)
+        self._say(Done())
+
+    def _remove(self, fault: str) -> None:
+        counts = self._line.remove(fault, time.monotonic())
+        self._queue.flush()
+        self._unproven.discard(fault)
+        self._say(Done(counts, self._line.overrun + self._queue.overrun))
+
+    def _say(self, answer: Witness | Done) -> None:
+        self._orders.send(_encode(answer))

@@ -1,0 +1,127 @@
+"""What is asked of each fault of a link, what a neutral probe must then measure, and how far off it may be.
+
+Tolerances are wide enough for a loaded machine of two cores, and narrow enough that a fault that does nothing, or
+twice too much, is out of them. Exact promises have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Measured = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """`measure` (see `probe.py`) lies within `tolerance` of `asked`. `unit`: `ms`, `%`, `kB/s`; empty: a number."""
+
+    measure: str
+    asked: float
+    tolerance: float
+    unit: str
+
+    def keeps(self, measured: Measured) -> bool:
+        """Whether what was measured is near enough; what was not measured is not."""
+        value = measured.get(self.measure)
+        return value is not None and abs(value - self.asked) <= self.tolerance
+
+    def words(self, value: float | None, tolerance: float | None = None) -> str:
+        """A value of this measure, for people."""
+        if value is None:
+            return "nothing"
+        scale = {"%": 100.0, "kB/s": 1e-3}.get(self.unit, 1.0)
+        more = f" ± {tolerance * scale:.2f}" if tolerance is not None else ""
+        return f"{value * scale:.2f}{more} {self.unit}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A fault as the timeline says it (`{…}` without target and `with`), the probe's arguments, what must come of it.
+
+    `heal_after` heals it that long after it was injected; without it, when all is measured.
+    """
+
+    name: str
+    verb: str
+    fields: str
+    source: tuple[str, ...]
+    promises: tuple[Promise, ...]
+    heal_after: str = ""
+
+
+def _datagrams(count: int, per_s: int) -> tuple[str, ...]:
+    return "source", str(count), str(1 / per_s)
+
+
+_EXACT = 1e-9
+_NO_LOSS = Promise("lost_share", 0.0, 0.0, "%")
+_NO_COPIES = Promise("twice_share", 0.0, 0.0, "%")
+_IN_ORDER = Promise("late_share", 0.0, 0.0, "%")
+_AT_ONCE = Promise("p50_ms", 0.0, 2.0, "ms")
+_MTU, _PAYLOAD = 1500, 1448
+"""Bytes of an Ethernet packet, and of a TCP segment's payload in it (RFC 7323 timestamps)."""
+
+
+def _within(share: float, tolerance: float) -> Promise:
+    return Promise("lost_share", share, tolerance, "%")
+
+
+CASES = (
+    Case("nothing", "", "", _datagrams(2000, 2000), (_AT_ONCE, _NO_LOSS, _NO_COPIES, _IN_ORDER)),
+    Case(
+        "delay",
+        "delay",
+        "latency: 50ms, direction: to",
+        _datagrams(1000, 500),
+        (Promise("mean_ms", 50, 2, "ms"), Promise("p99_ms", 50, 10, "ms"), _NO_LOSS, _NO_COPIES, _IN_ORDER),
+    ),
+    Case(
+        "jitter",
+        "delay",
+        "latency: 20ms, jitter: 5ms, direction: to",
+        _datagrams(300, 100),
+        (Promise("mean_ms", 20, 2, "ms"), Promise("spread_ms", 2.89, 0.7, "ms"), _NO_LOSS, _IN_ORDER),
+    ),
+    Case("each tenth lost", "loss", "every: 10", _datagrams(2000, 2000), (_within(0.1, _EXACT), _AT_ONCE)),
+    Case("two lost", "loss", "packets: [3, 7]", _datagrams(100, 1000), (_within(0.02, _EXACT), _AT_ONCE)),
+    Case("loss", "loss", "rate: 10%", _datagrams(4000, 2000), (_within(0.1, 0.025), _IN_ORDER)),
+    Case(
+        "bursts of loss",
+        "loss",
+        "rate: 10%, burst: 4",
+        _datagrams(8000, 4000),
+        (_within(0.1, 0.04), Promise("burst", 4, 1, "")),
+    ),
+    Case(
+        "duplicate",
+        "duplicate",
+        "rate: 10%, direction: to",
+        _datagrams(4000, 2000),
+        (Promise("twice_share", 0.1, 0.025, "%"), _NO_LOSS, _IN_ORDER),
+    ),
+    Case(
+        "reorder",
+        "reorder",
+        "rate: 10%, late: 20ms, direction: to",
+        _datagrams(2000, 1000),
+        (Promise("late_share", 0.1, 0.03, "%"), Promise("worst_ms", 20, 15, "ms"), _NO_LOSS),
+    ),
+    Case("corrupt", "corrupt", "rate: 10%, direction: to", _datagrams(4000, 2000), (_within(0.1, 0.025), _IN_ORDER)),
+    Case(
+        "rate",
+        "rate",
+        "bandwidth: 1MB/s, queue: 100ms, direction: to",
+        ("bulk", "3"),
+        (Promise("bytes_per_s", 1e6 * _PAYLOAD / _MTU, 5e4, "kB/s"),),
+    ),
+    Case(
+        "hold",
+        "hold",
+        "direction: to",
+        _datagrams(500, 1000),
+        (Promise("since_heal_ms", 0, 50, "ms"), _NO_LOSS, _NO_COPIES, _IN_ORDER),
+        heal_after="1s",
+    ),
+)
+"""Every fault of a link that has a number. The first is the probe itself: what it measures when nothing is wrong."""

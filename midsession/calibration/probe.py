@@ -1,0 +1,180 @@
+"""A neutral witness of a link: plain sockets, the standard library, no part of the harness.
+
+    probe.py sink PORT COUNT            receives, and prints what came, as a line of JSON, once nothing more comes;
+                                        COUNT datagrams, or (0) a stream
+    probe.py source HOST PORT COUNT GAP_S       sends COUNT numbered datagrams, one each GAP_S
+    probe.py bulk HOST PORT SECONDS             sends as much as TCP lets through
+
+Both ends read CLOCK_MONOTONIC, which all hosts of a machine share: delays are measured one way.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import signal
+import socket
+import statistics
+import struct
+import sys
+import time
+from collections import Counter
+
+_DATAGRAM = struct.Struct("!qq")
+_QUIET_S = 0.8
+"""So long after something came, nothing more is expected."""
+_BUFFER_BYTES = 4 << 20
+
+
+def main(arguments: list[str]) -> None:
+    """One of the three; never returns before it is killed."""
+    match arguments:
+        case ["sink", port, count]:
+            _sink(int(port), int(count))
+        case ["source", host, port, count, gap_s]:
+            _say("begun")
+            _send_datagrams((host, int(port)), int(count), float(gap_s))
+        case ["bulk", host, port, seconds]:
+            _say("begun")
+            _send_bulk((host, int(port)), float(seconds))
+        case _:
+            sys.exit(__doc__)
+    signal.pause()
+
+
+# --- sending -------------------------------------------------------------------------------------------------------
+
+
+def _send_datagrams(sink: tuple[str, int], count: int, gap_s: float) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect(sink)
+        begin = time.monotonic()
+        for number in range(count):
+            time.sleep(max(0.0, begin + number * gap_s - time.monotonic()))
+            sender.send(_DATAGRAM.pack(number, time.monotonic_ns()))
+
+
+def _send_bulk(sink: tuple[str, int], seconds: float) -> None:
+    with socket.create_connection(sink) as sender:
+        sender.settimeout(1.0)
+        block, end = bytes(65536), time.monotonic() + seconds
+        while time.monotonic() < end:
+            sender.send(block)
+
+
+# --- receiving -----------------------------------------------------------------------------------------------------
+
+
+class _Sink:
+    """What has come so far. The first block of a stream begins its time and does not count."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._arrivals: list[tuple[int, int, int]] = []
+        """Number, when it was sent, when it came."""
+        self._bytes = self._begin_ns = self._end_ns = 0
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self._arrivals or self._bytes)
+
+    def datagram(self, data: bytes, now_ns: int) -> None:
+        number, sent_ns = _DATAGRAM.unpack(data)
+        self._arrivals.append((number, sent_ns, now_ns))
+
+    def stream(self, data: bytes, now_ns: int) -> None:
+        if self._begin_ns:
+            self._bytes += len(data)
+        self._begin_ns, self._end_ns = self._begin_ns or now_ns, now_ns
+
+    def measured(self) -> dict[str, float]:
+        """In shares, milliseconds and bytes per second."""
+        if self._count:
+            return _account(self._arrivals, self._count)
+        return {"bytes_per_s": self._bytes / (self._end_ns - self._begin_ns) * 1e9}
+
+
+def _account(arrivals: list[tuple[int, int, int]], sent: int) -> dict[str, float]:
+    copies = Counter(number for number, _, _ in arrivals)
+    delays = sorted((came - left) / 1e6 for _, left, came in arrivals)
+    bursts = _bursts(set(range(sent)) - set(copies))
+    return {
+        "sent": sent,
+        "lost_share": (sent - len(copies)) / sent,
+        "burst": statistics.fmean(bursts) if bursts else 0.0,
+        "twice_share": sum(n > 1 for n in copies.values()) / len(copies),
+        "late_share": _late(arrivals) / len(arrivals),
+        "mean_ms": statistics.fmean(delays),
+        "p50_ms": delays[len(delays) // 2],
+        "p99_ms": delays[len(delays) * 99 // 100],
+        "worst_ms": delays[-1],
+        "spread_ms": statistics.pstdev(delays),
+        "first_ns": min(came for _, _, came in arrivals),
+        "last_ns": max(came for _, _, came in arrivals),
+    }
+
+
+def _late(arrivals: list[tuple[int, int, int]]) -> int:
+    """How many came after one that was sent behind them; copies are left out."""
+    late, highest = 0, -1
+    for number, _, _ in arrivals:
+        late += number < highest
+        highest = max(highest, number)
+    return late
+
+
+def _bursts(lost: set[int]) -> list[int]:
+    """The lengths of the runs of lost numbers."""
+    lengths: list[int] = []
+    for number in sorted(lost):
+        if number - 1 in lost:
+            lengths[-1] += 1
+        else:
+            lengths.append(1)
+    return lengths
+
+
+def _sink(port: int, count: int) -> None:
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+    datagrams.bind(("0.0.0.0", port))
+    sink, told = _Sink(count), False
+    with selectors.DefaultSelector() as selector, socket.create_server(("0.0.0.0", port)) as listener:
+        selector.register(datagrams, selectors.EVENT_READ)
+        selector.register(listener, selectors.EVENT_READ)
+        _say("listening")
+        while True:
+            ready = selector.select(_QUIET_S)
+            for key, _ in ready:
+                _take(selector, key.fileobj, datagrams, listener, sink)  # type: ignore[arg-type]
+            if not ready and not told and sink.has_begun:
+                told = True
+                _say("measured " + json.dumps(sink.measured()))
+
+
+def _take(
+    selector: selectors.BaseSelector,
+    ready: socket.socket,
+    datagrams: socket.socket,
+    listener: socket.socket,
+    sink: _Sink,
+) -> None:
+    if ready is listener:
+        selector.register(listener.accept()[0], selectors.EVENT_READ)
+    elif ready is datagrams:
+        data = datagrams.recv(4096)
+        sink.datagram(data, time.monotonic_ns())
+    elif data := ready.recv(1 << 18):
+        sink.stream(data, time.monotonic_ns())
+    else:
+        selector.unregister(ready)
+        ready.close()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

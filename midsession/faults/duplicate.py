@@ -1,0 +1,41 @@
+"""`duplicate`: packets come twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from midsession.agent.impairment import Duplicate as Impairment
+from midsession.faults.impairment import LinkFault, chosen, refuse_choice
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate(LinkFault):
+    """Some packets come twice, the copy right behind the original.
+
+    Which ones: each with the probability `rate`, drawn from the run's seed, or exactly each n-th with `every: n`,
+    counted in either direction by itself. TCP throws the copy of a segment away and acknowledges it once more
+    (RFC 9293, 3.10.7.4); no byte comes twice in a stream, but a program that speaks UDP sees the datagram twice.
+    `direction` and `with` as for `delay`.
+
+    It took effect when the first copy was sent, on each of the target's hosts. Healing ends it; its `healed` record
+    tells how many came twice (`packets`) of how many (`seen`).
+    """
+
+    verb = "duplicate"
+    needs = frozenset({"queue", "inject"})
+
+    rate_share: float | None = None
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError unless it says which packets."""
+        LinkFault.__post_init__(self)
+        refuse_choice(self.rate_share, self.every)
+
+    def how(self) -> Impairment:
+        """As asked."""
+        return Impairment(share=self.rate_share, every=self.every)
+
+    def what(self) -> str:
+        """Which."""
+        return chosen(self.rate_share, self.every)

@@ -1,0 +1,27 @@
+"""What agents in namespaces can do on this machine, tried in fresh namespaces that end at once."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+
+_NAMESPACES = ("unshare", "--user", "--map-root-user", "--net")
+_TRIES_S = 10.0
+_BY_NFT = ("nft", "-f", "-"), "table ip t { chain c { type filter hook output priority 0; queue num 0 bypass } }"
+_BY_IPTABLES = ("iptables-restore",), "*raw\n-A OUTPUT -j NFQUEUE --queue-num 0 --queue-bypass\nCOMMIT\n"
+
+
+@cache
+def packet_queue() -> bool:
+    """Whether packets can be sent to a queue, by either tool (see `midsession.agent.queue_rules`)."""
+    return any(_works(*attempt) for attempt in (_BY_NFT, _BY_IPTABLES))
+
+
+def _works(argv: tuple[str, ...], text: str) -> bool:
+    try:
+        done = subprocess.run(
+            [*_NAMESPACES, *argv], input=text.encode(), capture_output=True, timeout=_TRIES_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0

@@ -1,0 +1,66 @@
+"""What the faults of a link do to the packets of a neutral probe is what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from typer.testing import CliRunner
+
+from midsession import calibration
+from midsession.calibration import CASES, Outcome, calibrate
+from midsession.calibration.cases import Case, Promise
+from midsession.cli import app
+from midsession.faults import FAULTS
+from midsession.testbeds.netns import NetnsTestbed
+
+EXACT = [case for case in CASES if case.name in ("each tenth lost", "two lost", "duplicate", "reorder", "corrupt")]
+DELAY = next(case for case in CASES if case.name == "delay")
+
+
+def outcomes(*cases: Case) -> list[Outcome]:
+    found: list[Outcome] = []
+    calibrate(NetnsTestbed(), cases, found.append)
+    assert len(found) == len(cases)
+    return found
+
+
+def test_every_fault_of_a_link_with_a_number_is_measured() -> None:
+    """Those that only cut have nothing to measure; the first case is the probe itself."""
+    cuts = {"partition", "mtu", "flap"}
+    links = {verb for verb, fault in FAULTS.items() if fault.family == "link"} - cuts
+    assert {case.verb for case in CASES[1:]} == links
+    assert CASES[0].verb == ""
+
+
+@pytest.mark.netns
+def test_chosen_packets_are_the_ones_that_are_hit() -> None:
+    """Exactly where it is exact, and in the share that was asked for where it is drawn."""
+    for outcome in outcomes(*EXACT):
+        assert outcome.kept, (outcome.case.name, outcome.broken, outcome.measured, outcome.why)
+
+
+@pytest.mark.netns
+def test_a_delay_is_the_one_that_was_asked_for() -> None:
+    """Never shorter, and (in the median, on a machine that is doing something else) not much longer; in order."""
+    short = dataclasses.replace(DELAY, source=("source", "200", "0.002"))
+    (outcome,) = outcomes(short)
+    assert 49.9 < outcome.measured["p50_ms"] < 75
+    assert outcome.measured["lost_share"] == outcome.measured["late_share"] == 0
+    assert outcome.mechanism == "queue"
+
+
+@pytest.mark.netns
+def test_what_is_off_is_told_and_is_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that did twice as much as it should cannot pass."""
+    lying = dataclasses.replace(EXACT[0], promises=(Promise("lost_share", 0.2, 0.01, "%"),))
+    monkeypatch.setattr(calibration, "CASES", (lying,))
+    done = CliRunner().invoke(app, ["doctor", "--calibrate", "--for", "netns"])
+    assert done.exit_code == 1 or getattr(done.exception, "code", None) == 1
+    assert "✗ lost_share" in done.output
+
+
+def test_what_was_not_measured_keeps_no_promise() -> None:
+    """A run that came to nothing is never in tolerance."""
+    assert not Outcome(DELAY, {}, "-", "it broke").kept
+    assert Outcome(DELAY, {"mean_ms": 50, "p99_ms": 51, "lost_share": 0, "twice_share": 0, "late_share": 0}, "").kept
