@@ -157,7 +157,8 @@ def run(
     from midsession.batch.carry_out import Wanted, carry_out
     from midsession.batch.schedule import Bounds
     from midsession.report.terminal import banner, console
-    from midsession.select import fresh_seed, select
+    from midsession.seed import fresh_seed
+    from midsession.select import select
 
     bounds = Bounds(repeat, until_fail, _seconds(for_))
     seed = fresh_seed() if seed is None else seed

@@ -18,7 +18,8 @@ from midsession.core.plan import Plan
 from midsession.errors import Problem, ScenarioError
 from midsession.keep import Keep
 from midsession.runner import Listener, run_plan
-from midsession.select import fresh_seed, select, variant
+from midsession.seed import fresh_seed
+from midsession.select import select, variant
 from midsession.testbeds import Testbed
 from midsession.testbeds.registry import AUTO, choose, make, replay_command
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 SUFFIX = ".scenario.yaml"
 FAILURE_LINES = 25
+KEEP = ["always", "on-failure", "never"]
+"""The words of `midsession.keep`, which is not imported for them."""
+SEED = "midsession_seed"
+"""How pytest-xdist's controller hands its workers the seed."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,12 +31,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("midsession")
     group.addoption("--midsession-testbed", default="auto", help="what makes the hosts: auto, compose, docker, netns")
     group.addoption("--midsession-seed", type=int, default=None, help="the seed of all draws (default: a fresh one)")
+    group.addoption(
+        "--midsession-keep",
+        choices=KEEP,
+        default=KEEP[0],
+        help="which runs' directories stay; on-failure: those of runs that did not pass (default: %(default)s)",
+    )
     group.addoption("--midsession-runs", type=Path, default=Path("runs"), help="the folder for the runs' directories")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One marker for all: a scenario's tags are its arguments and the item's keywords, not markers of their own."""
+    """The marker that all scenarios have; their tags are registered when they are met."""
     config.addinivalue_line("markers", "midsession(*tags): a scenario of Midsession, with its tags")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """The workers of pytest-xdist draw from one seed."""
+    node.workerinput[SEED] = _seed(node.config)
+
+
+def _seed(config: pytest.Config) -> int:
+    """The seed that was given, else a fresh one for all processes of this session."""
+    given: int | None = config.getoption("--midsession-seed")
+    if given is not None:
+        return given
+    if hasattr(config, "workerinput"):
+        handed: int = config.workerinput[SEED]
+        return handed
+    if _FRESH not in config.stash:
+        from midsession.seed import fresh_seed
+
+        config.stash[_FRESH] = fresh_seed()
+    fresh: int = config.stash[_FRESH]
+    return fresh
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -65,10 +97,28 @@ class ScenarioFile(pytest.File):
         for plan in plans:
             name = f"{self.path.name.removesuffix(SUFFIX)}{variant(plan)}"
             item = ScenarioItem.from_parent(self, name=name, callobj=_Perform(engine, plan))
-            item.add_marker(pytest.mark.midsession(*plan.tags))
-            item.extra_keyword_matches.update(plan.tags)
+            _mark(item, plan.tags)
             item.user_properties += [("seed", plan.seed), ("scenario", plan.source)]
             yield item
+
+
+def _mark(item: pytest.Item, tags: Iterable[str]) -> None:
+    """Make tags selectable: all by `-k`, and by `-m` as markers.
+
+    But a tag that is the name of a marker with arguments (`skip`, `timeout`) would do what that marker does: it stays a
+    keyword.
+    """
+    item.add_marker(pytest.mark.midsession(*tags))
+    item.extra_keyword_matches.update(tags)
+    lines: list[str] = item.config.getini("markers")
+    acting = {line.partition("(")[0] for line in lines if "(" in line.partition(":")[0]}
+    known = {line.partition(":")[0].strip() for line in lines}
+    for tag in tags:
+        if tag in acting:
+            continue
+        if tag not in known:
+            item.config.addinivalue_line("markers", f"{tag}: a tag of scenarios")
+        item.add_marker(tag)
 
 
 class ScenarioItem(pytest.Function):
@@ -110,7 +160,7 @@ def failure_lines(run: Run) -> list[str]:
     from midsession.report.terminal import finding_lines
 
     bad = [finding for finding in run.view.findings if finding.status != "pass"]
-    end = [f"run: {run.directory}", f"again: {run.view.head.replay}"]
+    end = _where(run)
     room = FAILURE_LINES - len(end) - 1
     lines = [f"{run.view.head.status}: {run.view.head.name} (seed {run.view.head.seed})"]
     for finding in bad:
@@ -120,16 +170,21 @@ def failure_lines(run: Run) -> list[str]:
     return [*lines, *end]
 
 
+def _where(run: Run) -> list[str]:
+    facts = {"run": run.kept_in, "again": run.view.head.replay}
+    return [f"{word}: {fact}" for word, fact in facts.items() if fact]
+
+
 class _Engine:
     """The testbeds of a pytest process, each made for the first scenario that needs it, and their event loop."""
 
     def __init__(self, config: pytest.Config) -> None:
-        from midsession.select import fresh_seed
+        from midsession.keep import Keep
 
-        seed = config.getoption("--midsession-seed")
-        self.seed: int = fresh_seed() if seed is None else seed
+        self.seed = _seed(config)
         self._testbed: str = config.getoption("--midsession-testbed")
         self._runs: Path = config.getoption("--midsession-runs")
+        self._keep = Keep(config.getoption("--midsession-keep"))
         self._benches: dict[str, Bench] = {}
         self._loop: asyncio.Runner | None = None
 
@@ -142,9 +197,15 @@ class _Engine:
 
         name = choose(self._testbed, [plan])
         if name not in self._benches:
-            self._benches[name] = Bench.of(name, self._runs)
+            self._benches[name] = Bench.of(name, self._runs, keep=self._keep)
         self._loop = self._loop or asyncio.Runner()
-        return self._loop.run(self._benches[name].perform(plan))
+        running = self._loop.get_loop().create_task(self._benches[name].perform(plan))
+        try:
+            return self._loop.run(_result(running))
+        except pytest.fail.Exception as broken_off:  # pytest-timeout, from its signal's handler
+            run = self._loop.run(_interrupted(running))
+            lines = [f"{plan.name} (seed {plan.seed}): {broken_off.msg}", *(_where(run) if run else ())]
+        pytest.fail("\n".join(lines), pytrace=False)
 
     def shut(self) -> None:
         """Let go of the testbeds."""
@@ -154,6 +215,22 @@ class _Engine:
             self._loop.close()
 
 
+async def _result(running: asyncio.Task[Run]) -> Run:
+    return await running
+
+
+async def _interrupted(running: asyncio.Task[Run]) -> Run | None:
+    """Have a run that nobody waits for any more end as Ctrl-C ends it: in order, with its logs and reports."""
+    import asyncio
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # else it is over already, and being judged
+        signal.raise_signal(signal.SIGINT)
+    [ended] = await asyncio.gather(running, return_exceptions=True)
+    return None if isinstance(ended, BaseException) else ended
+
+
+_FRESH: Any = pytest.StashKey[int]()
 _ENGINE: Any = pytest.StashKey["_Engine"]()
 
 
@@ -164,10 +241,12 @@ def _engine(config: pytest.Config) -> _Engine:
     return engine
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The seed comes last, too."""
-    if _ENGINE in config.stash:
-        terminalreporter.write_line(f"midsession: seed {config.stash[_ENGINE].seed}")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The seed comes last, too; it is that of the reports, which may come from other processes."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    properties = [dict(getattr(report, "user_properties", ())) for report in reports]
+    for seed in sorted({found["seed"] for found in properties if "scenario" in found and "seed" in found}):
+        terminalreporter.write_line(f"midsession: seed {seed}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

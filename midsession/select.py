@@ -1,9 +1,8 @@
-"""Which plans to run: seeds, names of plans, and expressions over them as `-k` takes them (and, or, not, words)."""
+"""Which plans to run: names of plans, and expressions over them as `-k` takes them (and, or, not, words)."""
 
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
 Predicate = Callable[[str], bool]
 
 _TOKEN = re.compile(r"\s*(\(|\)|[^\s()]+)")
-
-
-def fresh_seed() -> int:
-    """A seed from the system's randomness: the one draw that is made outside a plan."""
-    return secrets.randbelow(2**32)
 
 
 def variant(plan: Plan) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from midsession.door import judged
-from midsession.pytest_plugin import FAILURE_LINES, failure_lines
-from tests.test_cli import BROKEN, GOOD, TYPO, stored
+from midsession.keep import Keep
+from midsession.pytest_plugin import FAILURE_LINES, KEEP, failure_lines
+from tests.test_cli import BROKEN, ENDLESS, GOOD, TYPO, stored
 
 pytest_plugins = ["pytester"]
 
@@ -47,14 +50,29 @@ def test_a_suite_without_scenarios_is_left_alone(pytester: pytest.Pytester) -> N
 
 
 def test_one_item_for_each_combination_with_the_same_ids_every_time(pytester: pytest.Pytester) -> None:
-    """Ids are the file's name and the combination; tags are keywords and arguments of one marker."""
+    """Ids are the file's name and the combination; tags are keywords, markers, and arguments of the one marker."""
     pytester.makefile(".scenario.yaml", sizes=MATRIX, one=GOOD)
     collected = [
         [line for line in pytester.runpytest_subprocess("--collect-only", "-q", *more).outlines if "::" in line]
-        for more in ([], ["-m", "midsession"], ["-k", "kill and 2"])
+        for more in ([], ["-m", "midsession"], ["-k", "kill and 2"], ["-m", "small"])
     ]
     everything = ["one.scenario.yaml::one", *(f"sizes.scenario.yaml::sizes[n={n}]" for n in (1, 2))]
-    assert collected == [everything, everything, everything[2:]]
+    assert collected == [everything, everything, everything[2:], everything[1:]]
+
+
+def test_a_tag_is_registered_and_does_nothing_but_select(pytester: pytest.Pytester) -> None:
+    """Strict markers know it; one that is called like a marker that acts (`skip`, `timeout`) does not act."""
+    pytester.makefile(".scenario.yaml", good=GOOD.replace("services:", "tags: [slow-one, skip, timeout]\nservices:"))
+    counts = {}
+    for chosen in ("-m slow-one", "-m skip or timeout", "-k skip and timeout"):
+        result = pytester.runpytest_subprocess("--collect-only", "-q", "--strict-markers", chosen[:2], chosen[3:])
+        counts[chosen] = sum("::" in line for line in result.outlines)
+    assert counts == {"-m slow-one": 1, "-m skip or timeout": 0, "-k skip and timeout": 1}
+
+
+def test_the_words_of_keep_are_those_of_every_door(pytester: pytest.Pytester) -> None:
+    """They are written twice, since the plugin imports nothing for its help."""
+    assert [str(word) for word in Keep] == KEEP
 
 
 def test_an_invalid_scenario_is_a_collection_error_with_the_message_alone(pytester: pytest.Pytester) -> None:
@@ -110,3 +128,56 @@ def test_scenarios_pass_and_fail_as_tests_do(pytester: pytest.Pytester, monkeypa
     assert text.rindex("midsession: seed 7") > text.rindex("again: ")
     assert 'name="scenario" value="good.scenario.yaml"' in (pytester.path / "junit.xml").read_text()
     assert len(list((pytester.path / "runs").iterdir())) == 3
+
+
+NETNS = ("--midsession-testbed", "netns")
+
+
+@pytest.mark.netns
+def test_workers_share_a_seed_and_nothing_else(pytester: pytest.Pytester) -> None:
+    """`-n 2`: every plan once, each in a directory of its own, all drawn from one fresh seed, which is said last."""
+    pytester.makefile(".scenario.yaml", a=MATRIX, b=MATRIX, broken=BROKEN)
+    result = pytester.runpytest_subprocess(*NETNS, "-n", "2", "-p", "no:cacheprovider", "--junitxml=j.xml", timeout=120)
+    result.assert_outcomes(passed=4, failed=1)
+    [last] = [line for line in result.outlines if line.startswith("midsession: seed ")]
+    plans = [json.loads(path.read_bytes()) for path in (pytester.path / "runs").glob("*/plan.json")]
+    assert sorted((plan["source"], str(plan.get("matrix"))) for plan in plans) == sorted(
+        [(f"{name}.scenario.yaml", f"{{'n': {n}}}") for name in "ab" for n in (1, 2)]
+        + [("broken.scenario.yaml", "None")]
+    )
+    assert {f"midsession: seed {plan['seed']}" for plan in plans} == {last}
+    junit = ElementTree.parse(pytester.path / "j.xml")
+    seeds = [p.get("value") for p in junit.iter("property") if p.get("name") == "seed"]
+    assert seeds == [str(plan["seed"]) for plan in plans]
+
+
+@pytest.mark.netns
+def test_only_what_failed_is_kept_rerun_and_run_last(pytester: pytest.Pytester) -> None:
+    """`--midsession-keep on-failure`, pytest-rerunfailures (a rerun is a run of its own, of the same plan), `--lf`."""
+    pytester.makefile(".scenario.yaml", good=GOOD, broken=BROKEN)
+    keep = ("--midsession-keep", "on-failure", "--midsession-seed", "7")
+    result = pytester.runpytest_subprocess(*NETNS, *keep, "--reruns", "1", timeout=120)
+    result.assert_outcomes(passed=1, failed=1)
+    assert "1 rerun" in result.stdout.str()
+    runs = sorted((pytester.path / "runs").glob("*/plan.json"))
+    assert [json.loads(run.read_bytes())["name"] for run in runs] == ["Nobody waits"] * 2
+    assert len({run.read_bytes() for run in runs}) == 1
+    again = pytester.runpytest_subprocess("--collect-only", "-q", "--lf")
+    assert [line for line in again.outlines if "::" in line] == ["broken.scenario.yaml::broken"]
+
+
+@pytest.mark.netns
+def test_a_run_that_pytest_times_out_ends_in_order(pytester: pytest.Pytester) -> None:
+    """Its logs are whole and judged, the failure names them without a traceback of ours, and the next scenario runs."""
+    pytester.makefile(".scenario.yaml", endless=ENDLESS, good=GOOD)
+    options = ("--timeout", "4", "--midsession-seed", "7", "-p", "no:cacheprovider", "-p", "no:rerunfailures")
+    result = pytester.runpytest_subprocess(*NETNS, *options, timeout=120)
+    result.assert_outcomes(passed=1, failed=1)
+    text = result.stdout.str()
+    assert "One word (seed 7): Timeout (>4.0s) from pytest-timeout." in text
+    assert "again: midsession run endless.scenario.yaml --testbed netns --seed 7" in text
+    assert "Traceback" not in text
+    infos = [json.loads(path.read_bytes()) for path in sorted((pytester.path / "runs").glob("*/run.json"))]
+    assert sorted(info["why_ended"] for info in infos) == ["done", "interrupted"]
+    assert [info["problems"] for info in infos] == [[], []]
+    assert len(list((pytester.path / "runs").glob("*/verdict.json"))) == 2

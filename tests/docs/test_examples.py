@@ -120,3 +120,12 @@ def test_every_option_of_run_has_its_row() -> None:
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`-[^|]*) \|", page, re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"(?<=`)--?[a-z-]+", row)} == options - {"--keyword"}
+
+
+def test_every_option_of_the_plugin_has_its_row() -> None:
+    """As the plugin adds them."""
+    code = (ROOT / "midsession" / "pytest_plugin.py").read_text(encoding="utf-8")
+    options = set(re.findall(r'"(--midsession-[a-z]+)"', code))
+    page = (ROOT / "docs" / "pytest.md").read_text(encoding="utf-8")
+    assert len(options) >= 4
+    assert set(re.findall(r"^\| `(--midsession-[a-z]+) ", page, re.MULTILINE)) == options
