@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from midsession.core.record import Event, Record
@@ -33,25 +33,43 @@ class Connections:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """What a fault may know of a run: who is where, and what is connected."""
+
+    services: Set[str]
+    clients: Set[str]
+    hosts_of: Callable[[str], Sequence[Host]]
+    connections: Connections
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """The `Scene` (see `midsession.faults.base`) of one host."""
 
     host: Host
-    _hosts_of: Callable[[str], Sequence[Host]]
-    _connections: Connections
+    stage: Stage
 
     @property
     def address(self) -> str:
         """Its own address."""
         return self.host.address
 
+    @property
+    def serves(self) -> bool:
+        """Whether it is a service's host."""
+        return self.host.name in self.stage.services
+
     def addresses(self, name: str) -> Sequence[str]:
         """Those of a service or client group."""
-        return [host.address for host in self._hosts_of(name)]
+        return [host.address for host in self.stage.hosts_of(name)]
+
+    def is_client(self, name: str) -> bool:
+        """Whether it is one client's name."""
+        return name in self.stage.clients
 
     def connection(self, client: str) -> tuple[str, str] | None:
         """Both ends of a client's open connection."""
-        return self._connections.of(client)
+        return self.stage.connections.of(client)
 
 
 @dataclass(slots=True)

@@ -33,8 +33,8 @@ from midsession.core.pulse import BEAT_S, Pulse
 from midsession.core.record import Event, Record, decode_line
 from midsession.errors import EnvironmentLacks, HarnessError, MidsessionError
 from midsession.faults import build
-from midsession.faults.base import Move, Rest, StartProgram, Unfit
-from midsession.injection import Connections, Injection, Place
+from midsession.faults.base import Fault, Move, Rest, StartProgram, Unfit
+from midsession.injection import Connections, Injection, Place, Stage
 from midsession.ledger import Ledger, RunPlace, reference, wall_clock
 from midsession.programs import start_fleet, start_service
 from midsession.testbeds import Host, Testbed
@@ -200,6 +200,8 @@ class _Run:
         """Those that have something to heal."""
         self._moving: dict[str, list[asyncio.Task[None]]] = {}
         self._connections = Connections()
+        services = frozenset(service.name for service in plan.services)
+        self._scenery = Stage(services, frozenset(plan.clients), self._hosts_of, self._connections)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns: int | None = None
@@ -272,13 +274,17 @@ class _Run:
         groups = {group.name for group in self._plan.groups}
         enough = len(groups)
         for step, fault in self._faults.items():
-            place = fault.place(self._plan)
-            for fleet in self._fleets_of(place) if place in groups else ():
+            for fleet, place in self._fleets_broken(fault, groups):
                 others = [group.name for group in fleet.groups if group.name != place]
                 if others:
                     missing = f"{step} ({fault.verb}) is for {place} alone, and {fleet.host.name} plays {others[0]} too"
                     need = f"give the testbed {enough} client hosts or more (on Compose: --scale client={enough})"
                     raise EnvironmentLacks(missing, need, "shared-fleet")
+
+    def _fleets_broken(self, fault: Fault, groups: set[str]) -> Iterator[tuple[_Fleet, str]]:
+        """The fleets that are broken as a whole, and the group for which they are."""
+        for place in groups.intersection(fault.places(self._plan)):
+            yield from ((fleet, place) for fleet in self._fleets_of(place))
 
     def _meet_hosts(self) -> None:
         self._services = {s.name: self._testbed.services[s.name] for s in self._plan.services}
@@ -304,7 +310,7 @@ class _Run:
         """Nothing that a fault needs is first made, or first touched since a program was forked, when it comes."""
         needs: dict[str, set[str]] = {}
         for fault in self._faults.values():
-            for host in self._hosts_of(fault.place(self._plan)) if fault.abilities() else ():
+            for host in self._hosts_broken(fault) if fault.abilities() else ():
                 needs.setdefault(host.name, set()).update(fault.abilities())
         asked = [self._host(name).ask(Prepare(id=0, abilities=sorted(abilities))) for name, abilities in needs.items()]
         await self._answer(asyncio.gather(*asked), "hosts prepared for faults")
@@ -494,8 +500,7 @@ class _Run:
 
     def _inject(self, step: str) -> None:
         fault = self._faults[step]
-        hosts = self._hosts_of(fault.place(self._plan))
-        places = {host.name: Place(host, self._hosts_of, self._connections) for host in hosts}
+        places = {host.name: Place(host, self._scenery) for host in self._hosts_broken(fault)}
         injection = self._injections[step] = Injection(step, fault, places)
         if fault.healable:
             self._in_force[step] = injection
@@ -543,6 +548,11 @@ class _Run:
             self._heal(injection.step)
         text = f"{injection.step} failed: {injection.fault.describe()}: {why}"
         self._write_and_observe(Event.NOTE, {"text": text, "failed": injection.step})
+
+    def _hosts_broken(self, fault: Fault) -> list[Host]:
+        """The hosts on which a fault is injected, each once."""
+        found = {host.name: host for place in fault.places(self._plan) for host in self._hosts_of(place)}
+        return list(found.values())
 
     def _hosts_of(self, name: str) -> list[Host]:
         """The hosts of a service, of a client group, or of one client."""

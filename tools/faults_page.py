@@ -24,6 +24,15 @@ client group as a target means every host that plays it: each is broken, each mu
 What heals may carry `for: 3s`, may be named by a `heal` step, and is healed at the end of every run; healing is looked
 at, not assumed, and ends with the record `healed`. A scenario for each is in `scenarios/faults/`.
 
+**Targets.** A service, a client group, or one client by its number, `talkers-3`, where the fault can hit a connection
+and nothing else; or a choice that is drawn from the seed before the run: `{one: talkers}`, `{minority: [a, b, c]}`,
+`{majority: …}`, `{all: …}`. See [scenario.md](scenario.md#choice).
+
+**Selectors.** What is a rule over packets can be narrowed down, and every selector that is given must fit. `with` is
+the other end, a service or client group. `port` is the service's end of the traffic: the target's own port, or that of
+the other end where the target is clients. `protocol` is `tcp` or `udp`. A client as the target means the connection
+that it has open at that moment, and none that it opens later; one that has none open makes the step fail.
+
 *This page is made from the code by `python tools/faults_page.py`.*
 """
 NEEDS = "Needs agents that may change their host's network: `--testbed netns`."
@@ -40,7 +49,7 @@ def page() -> str:
 
 def entry(fault: type[Fault]) -> str:
     """One fault: its keys, and what it means."""
-    targets = " or ".join(sorted(fault.targets, reverse=True))
+    targets = " or ".join(kind for kind in ("service", "client group", "client") if kind in fault.targets)
     facts = [f"Target: {targets}.", "Heals." if fault.healable else "", NEEDS if fault.needs else ""]
     keys = ", ".join(_key(field) for field in dataclasses.fields(fault))
     return f"\n### {fault.verb}\n\n{inspect.getdoc(fault)}\n\nKeys: {keys}. {' '.join(filter(None, facts))}\n"

@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
@@ -51,7 +52,8 @@ VALUES: tuple[tuple[Any, str, str, str], ...] = (
 REFERENCES = {
     **dict.fromkeys(("since", "after", "heal"), "id of a step"),
     **dict.fromkeys(("every", "run"), "client group"),
-    **dict.fromkeys(("target", "service"), "service"),
+    "service": "service",
+    "with": "service or client group",
     "of": "client group or service",
     "timeline": "list of [steps](#the-timeline)",
     "checks": "list of [checks](#checks)",
@@ -139,9 +141,9 @@ def _actions() -> Iterator[str]:
         about = next(m.description for m in get_args(kind) if isinstance(m, FieldInfo) and m.description)
         yield _row(f"`{verb}`", f"a single value: {REFERENCES.get(verb, _kind(kind))}", "", about)
     for verb, fault in language().faults.items():
-        model = model_of(fault, "target")
         heals = "heals" if verb in language().healable else ""
-        yield _row(f"[`{verb}`](faults.md#{verb})", _signature(model), heals, _first_sentence(fault.__doc__))
+        signature = _signature(language().fault_model(verb), {"target": _targets(fault)})
+        yield _row(f"[`{verb}`](faults.md#{verb})", signature, heals, _first_sentence(fault.__doc__))
 
 
 def _checks() -> Iterator[str]:
@@ -166,13 +168,20 @@ def _listed(words: tuple[str, ...]) -> str:
     return ", ".join(f"`{word}`" for word in words)
 
 
-def _signature(model: type[Model]) -> str:
-    """A mapping's keys in one cell, the compulsory ones first in bold."""
+def _targets(fault: type[Any]) -> str:
+    """What a fault can hit, or a choice among such."""
+    kinds = [kind for kind in ("service", "client group", "client") if kind in fault.targets]
+    return f"{', '.join(kinds)}, or a [choice](#choice)"
+
+
+def _signature(model: type[Model], known: Mapping[str, str] = MappingProxyType({})) -> str:
+    """A mapping's keys in one cell, the compulsory ones first in bold. `known` are values that need no looking up."""
     parts = []
     for key, name in model.yaml_keys().items():
         default = _default(model, name)
         shown = f"**`{key}`**" if default == "required" else f"`{key}`"
-        parts.append(f"{shown}: {_value(model, key, name)}{f' ({default})' if default.startswith('`') else ''}")
+        value = known.get(key) or _value(model, key, name)
+        parts.append(f"{shown}: {value}{f' ({default})' if default.startswith('`') else ''}")
     return "<br>".join(parts)
 
 
@@ -197,6 +206,8 @@ def _kind(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, Model):
         return _mapping(annotation)
     origin, args = get_origin(annotation), get_args(annotation)
+    if late := next((arg for arg in args if isinstance(arg, shape.Late)), None):
+        return _kind(late.schema_of())
     if origin is Annotated:
         return _kind(args[0]) + _bounds(args[1:])
     if origin in (Union, types.UnionType):

@@ -154,9 +154,11 @@ class Filter(_Request, frozen=True, kw_only=True, tag="filter"):
 
     The rules stand in chains of their own, named after the step, so that faults stack and heal independently. They
     are for packets whose one end is `own`, this host's address on the network under test: its other networks are never
-    touched. `peers`: only packets from or to these addresses (None: any); `protocol`, `own_port` and `peer_port`
-    likewise. `direction` is seen from here: `to` this host, `from` it, `both`. `which`: `all` packets; `request`, SYN
-    without ACK; `opening`, any TCP segment with SYN; `live`, those of the TCP connections that are open at this moment.
+    touched. `peers`: only packets from or to these addresses (None: any), never those from or to one of `spared`;
+    `protocol`, `own_port` and `peer_port` likewise. `connections`: only those of these TCP connections, each as the
+    peer's address, the peer's port, our own. `direction` is seen from here: `to` this host, `from` it, `both`. `which`:
+    `all` packets; `request`, SYN without ACK; `opening`, any TCP segment with SYN; `live`, those of the TCP connections
+    that are open at this moment.
     `idle_s`: only those of TCP connections that had no packet for so long. `act`: `drop`, or `reset` (RST to the
     sender; only `to`, or with `idle_s`). Of what fits so far, only packets of more than `over_bytes`, only each
     `every`-th (counted from 1), each with the probability `share`, or those with the numbers `packets` (from 1).
@@ -166,6 +168,8 @@ class Filter(_Request, frozen=True, kw_only=True, tag="filter"):
     fault: str
     own: str
     peers: list[str] | None = None
+    spared: list[str] = []
+    connections: list[tuple[str, int, int]] | None = None
     protocol: Literal["tcp", "udp"] | None = None
     own_port: int | None = None
     peer_port: int | None = None

@@ -72,8 +72,8 @@ def rules(ask: Filter, open_now: Iterable[Connection]) -> Rules:
     if ask.act == "reset" and ask.idle_s is None and (ask.direction, ask.which) not in _CAN_BE_REFUSED:
         raise Refused("only what asks for a connection, or is of one that was forgotten, can be answered with RST")
     sets = {}
-    if ask.which == "live":
-        sets[f"live_{ask.fault}"] = _set("", open_now)
+    if ask.connections is not None or ask.which == "live":
+        sets[f"live_{ask.fault}"] = _set("", open_now if ask.connections is None else ask.connections)
     if ask.idle_s is not None:
         sets[f"known_{ask.fault}"] = _set(_expiry(ask.idle_s), open_now)
     return Rules(ask.fault, {way.hook: _chain(way, ask) for way in _WAYS[ask.direction]}, sets)
@@ -99,7 +99,9 @@ def _chain(way: Way, ask: Filter) -> list[str]:
 def _ends(way: Way, ask: Filter) -> str:
     parts = [f"ip {way.own} {_address(ask.own)}"]
     if ask.peers is not None:
-        parts.append(f"ip {way.peer} {{ {', '.join(map(_address, ask.peers))} }}")
+        parts.append(f"ip {way.peer} {_addresses(ask.peers)}")
+    if ask.spared:
+        parts.append(f"ip {way.peer} != {_addresses(ask.spared)}")
     ports = [(way.own_port, ask.own_port), (way.peer_port, ask.peer_port)]
     if ask.protocol is not None:
         parts.append(f"meta l4proto {ask.protocol}")
@@ -109,7 +111,8 @@ def _ends(way: Way, ask: Filter) -> str:
 
 
 def _which(way: Way, ask: Filter) -> str:
-    return f"{way.connection} @live_{ask.fault}" if ask.which == "live" else _FLAGS[ask.which]
+    named = ask.connections is not None or ask.which == "live"
+    return " ".join(filter(None, [f"{way.connection} @live_{ask.fault}" if named else "", _FLAGS[ask.which]]))
 
 
 def _size(ask: Filter) -> str:
@@ -130,13 +133,19 @@ def _sample(ask: Filter) -> str:
 
 
 def _set(more: str, connections: Iterable[Connection]) -> str:
-    ends = sorted({f"{_address(peer)} . {peer_port} . {own_port}" for peer, peer_port, own_port in connections})
+    ends = sorted(
+        {f"{_address(peer)} . {_port(peer_port)} . {_port(own_port)}" for peer, peer_port, own_port in connections}
+    )
     elements = f"elements = {{ {', '.join(ends)} }};" if ends else ""
     return f"{{ {_CONNECTIONS} {more} {elements} }}"
 
 
 def _expiry(idle_s: float) -> str:
     return f"flags dynamic, timeout; timeout {_whole(round(idle_s * 1000))}ms; size {_MOST_CONNECTIONS};"
+
+
+def _addresses(texts: Iterable[str]) -> str:
+    return f"{{ {', '.join(map(_address, texts))} }}"
 
 
 def _address(text: str) -> str:

@@ -4,6 +4,7 @@ All draws come from SHA-256 substreams named by their purpose and entity, so tha
 no other's draws:
 
 - `session`, `<group>-<number>`: the client's key, from which its session draws (waits in a range, jitter, bytes).
+- `target`, `<step>`: whom the step hits, where it says `{one: …}` or the like.
 - `arrive`, `<group>`: with `arrive: {over: d}` the time d is cut into as many slots as there are clients; the slots
   are shuffled (Fisher-Yates), and each client arrives somewhere in its slot. So any stretch of d sees its even share
   of arrivals, and numbers say nothing about order.
@@ -17,6 +18,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from midsession.core import plan, scenario
+from midsession.core.choice import choose, shuffled
 from midsession.core.loader import Node
 from midsession.core.scalars import Scalar
 from midsession.core.shape import Model, plain
@@ -41,7 +43,7 @@ def compile_plan(
         timeout_s=source.timeout_s,
         services=[_service(n, service, PurePosixPath(path).parent, files) for n, service in source.services.items()],
         groups=list(groups),
-        timeline=[_step(number, action, tree) for number, action in enumerate(source.timeline)],
+        timeline=[_step(number, action, tree, source.clients, seed) for number, action in enumerate(source.timeline)],
         checks=compile_checks(source.checks, tree),
         matrix=dict(matrix),
         about=source.about,
@@ -104,15 +106,7 @@ def arrivals_of(arrive: scenario.Arrive | None, count: int, key: str) -> list[fl
         return [round(number * arrive.every_s, 9) for number in range(count)]
     assert arrive.over_s is not None
     slot_s = arrive.over_s / count
-    return [round((slot + plan.draw(key, count + n)) * slot_s, 9) for n, slot in enumerate(_shuffled(count, key))]
-
-
-def _shuffled(count: int, key: str) -> list[int]:
-    order = list(range(count))
-    for last in range(count - 1, 0, -1):
-        other = int(plan.draw(key, last) * (last + 1))
-        order[last], order[other] = order[other], order[last]
-    return order
+    return [round((slot + plan.draw(key, count + n)) * slot_s, 9) for n, slot in enumerate(shuffled(count, key))]
 
 
 # --- the session script --------------------------------------------------------------------------------------------
@@ -181,16 +175,30 @@ class _Script:
 # --- the timeline and the checks -----------------------------------------------------------------------------------
 
 
-def _step(number: int, action: scenario.Action, tree: Node) -> plan.Step:
-    body = action.body
+def _step(
+    number: int, action: scenario.Action, tree: Node, clients: Mapping[str, scenario.Clients], seed: int
+) -> plan.Step:
+    body, step = action.body, step_id(number, action.id)
+    args = plain(body) if isinstance(body, Model) else {"target": body}
+    if isinstance(args.get("target"), dict):
+        args["target"] = _drawn(args["target"], clients, plan.substream(seed, "target", step))
     return plan.Step(
-        id=step_id(number, action.id),
+        id=step,
         when=_trigger(action.when),
         verb=action.verb,
-        args=plain(body) if isinstance(body, Model) else {"target": body},
+        args=args,
         for_s=action.for_s,
         place=str(tree.at(("timeline", number)).place),
     )
+
+
+def _drawn(target: Mapping[str, Any], clients: Mapping[str, scenario.Clients], key: str) -> str | list[str]:
+    """The names that are chosen; a group that stands alone stands for its clients."""
+    ((how, among),) = target.items()
+    if isinstance(among, str):
+        among = [f"{among}-{number}" for number in range(1, clients[among].count + 1)]
+    chosen = choose(how, among, key)
+    return chosen[0] if len(chosen) == 1 else chosen
 
 
 def _trigger(when: scenario.When) -> plan.Trigger:

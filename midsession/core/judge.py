@@ -265,9 +265,11 @@ def _sessions_hit(history: History, story: StepStory) -> int | None:
 
 def _clients_with(history: History, story: StepStory) -> list[str]:
     """The clients that were to have a session with the target of a step."""
-    target = next(step for step in history.plan.timeline if step.id == story.id).args.get("target")
-    groups = [g.name for g in history.plan.groups if target in (g.host, g.name)]
-    return [client for group in groups for client in history.clients_of(group)]
+    plan = history.plan
+    targets = next(step for step in plan.timeline if step.id == story.id).targets
+    groups = [g.name for g in plan.groups if {g.host, g.name} & {*targets}]
+    meant = {client for group in groups for client in history.clients_of(group)}
+    return [client for client in plan.clients if client in meant or client in targets]
 
 
 def _missed(history: History, story: StepStory, hit: int | None) -> str:

@@ -299,6 +299,12 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     for_s: float | None = None
     place: str = ""
 
+    @property
+    def targets(self) -> list[str]:
+        """What it is aimed at, name by name: of a fault, services, client groups and clients."""
+        named = self.args.get("between", self.args.get("target", []))
+        return [named] if isinstance(named, str) else list(named)
+
 
 class CheckPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One check: its `kind` in the registry (`midsession.checks`), its validated fields, its source text and place."""
@@ -342,6 +348,13 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     def group(self, name: str) -> GroupPlan:
         """The client group of that name; raises KeyError."""
         return {g.name: g for g in self.groups}[name]
+
+    def group_of(self, name: str) -> GroupPlan:
+        """The client group of that name, or that a client of that name belongs to; raises KeyError."""
+        return {
+            **{f"{g.name}-{c.number}": g for g in self.groups for c in g.clients},
+            **{g.name: g for g in self.groups},
+        }[name]
 
     @property
     def clients(self) -> list[str]:

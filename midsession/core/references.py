@@ -4,18 +4,21 @@ Works on the tree of nodes, not on the models, so that a file's wrong values do 
 reported at once. What has the wrong type is passed over here; the models complain of it.
 
 In the bodies of faults and checks, at any depth, these YAML keys refer to something when their value is text:
-`service` to a service; `group`, `every` and `read_by` to a client group; `of` and `with` to either; `since` and
-`step` to a step of the timeline; `target` to what the fault allows (a service, unless its class says otherwise).
+`service` to a service; `group`, `every` and `read_by` to a client group; `of`, `with` and each of `between` to either;
+`since` and `step` to a step of the timeline. `target`, and each name that a choice is drawn from, refers to what the
+fault allows: a service unless its class says otherwise.
 `event` and `meets` beside one of them must be an event that it can have.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from midsession.core.choice import LEAST
 from midsession.core.compile import step_id
 from midsession.core.ended import stranded_steps
 from midsession.core.fields import FIELDS, can_be, known_words
@@ -46,8 +49,8 @@ SERVICE_EVENTS = SERVER_EVENTS | frozenset(
     }
 )
 
+_NUMBER = re.compile("[1-9][0-9]{0,6}")
 _KINDS = {
-    "target": "service",
     "service": "service",
     "group": "client group",
     "every": "client group",
@@ -247,8 +250,13 @@ class _References:
             if verb in OWN_VERBS:
                 self._own(verb, body)
             else:
-                body = Node({"target": body}, body.place) if isinstance(body.value, str) else body
-                self._body(body, {**_KINDS, "target": self._target(verb, body)})
+                if isinstance(body.value, str) or (body.value and dict(body.items()).keys() <= LEAST.keys()):
+                    body = Node({"target": body}, body.place)
+                self._body(body)
+                self._target(verb, body.get("target"))
+                between = body.get("between")
+                for node in between.each() if between else ():
+                    self._refer("service or client group", node)
         for_node = step.node.get("for")
         if for_node and step.verbs and not set(step.verbs) & self._language.healable:
             remedy = f"'for' fits {', '.join(sorted(self._language.healable)) or 'no action yet'}"
@@ -265,21 +273,72 @@ class _References:
             if step.verbs and not set(step.verbs) & self._language.healable:
                 self._wrong("not-healable", f"the step '{name}' does what does not heal", body.place)
 
-    def _target(self, verb: str, body: Node) -> str:
-        """What a fault's target must be. One that is of the other kind is named here, and then let pass."""
-        allowed = getattr(self._language.faults.get(verb), "targets", {"service"})
-        either = "service or client group"
-        if len(allowed) > 1:
-            return either
-        (kind,) = allowed
-        node = body.get("target")
+    def _target(self, verb: str, node: Node | None) -> None:
+        """The name of a target, or every name among which it is chosen."""
+        if node is None or isinstance(node.value, str):
+            self._aim(verb, node)
+            return
+        for how, among in node.items():
+            names = list(among.each())
+            if how in LEAST and (group := _text(among)):
+                names = [Node(f"{group}-1", among.place)] if group in self._groups else [among]
+                count = self._count(group) if group in self._groups else 1
+            else:
+                count = len(names)
+            for name in names:
+                self._aim(verb, name)
+            if how in LEAST and count is not None and count < LEAST[how]:
+                message = f"a {how} of {count} is nobody"
+                self._wrong("out-of-range", message, among.place, f"name {LEAST[how]} at least")
+
+    def _aim(self, verb: str, node: Node | None) -> None:
+        """A name must be of a kind that the fault can hit."""
         name = _text(node)
-        if node is None or name is None or name in self._known[kind] or name not in self._known[either]:
-            return str(kind)
-        other = "client group" if name in self._groups else "service"
-        remedy = f"it must be a {kind}, like {quoted(next(iter(self._known[kind]), 'server'))}"
-        self._wrong("wrong-target", f"'{verb}' cannot target the {other} {quoted(name)}", node.place, remedy)
-        return either
+        if node is None or name is None:
+            return
+        allowed = getattr(self._language.faults.get(verb), "targets", {"service"})
+        kind = self._kind(name)
+        if kind in allowed:
+            return
+        if kind is None:
+            said = " or ".join(sorted(allowed - {"client"}, reverse=True))
+            slug = _SLUGS.get(said, "unknown-subject")
+            remedy = did_you_mean(
+                name, [known for known in self._known["service or client group"] if self._kind(known) in allowed]
+            )
+            self._wrong(slug, f"there is no {said} {quoted(name)}", node.place, remedy)
+            return
+        self._wrong(
+            "wrong-target",
+            f"'{verb}' cannot target the {kind} {quoted(name)}",
+            node.place,
+            self._instead(kind, allowed),
+        )
+
+    def _instead(self, kind: str, allowed: Collection[str]) -> str:
+        if kind == "client" and "client group" in allowed:
+            return "it hits whole hosts: give that client a group of its own, and name the group"
+        first = "service" if "service" in allowed else "client group"
+        return f"it must be a {first}, like {quoted(next(iter(self._known[first]), 'server'))}"
+
+    def _kind(self, name: str) -> str | None:
+        """What a name stands for: `talkers-3` is a client of a group that has so many."""
+        if name in self._services:
+            return "service"
+        if name in self._groups:
+            return "client group"
+        group, _, number = name.rpartition("-")
+        if group in self._groups and _NUMBER.fullmatch(number):
+            count = self._count(group)
+            return "client" if count is None or int(number) <= count else None
+        return None
+
+    def _count(self, group: str) -> int | None:
+        """How many clients a group has; None where that is wrong itself."""
+        node = self._groups[group].get("count")
+        if node is None:
+            return 1
+        return node.value if isinstance(node.value, int) else None
 
     def _trigger(self, step: _Step, when: Node) -> None:
         keys = dict(when.items())

@@ -15,7 +15,7 @@ from functools import cache, partial
 from typing import Annotated, Any, ClassVar, Literal, Union
 
 import msgspec
-from pydantic import BeforeValidator, Field, create_model
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, create_model
 
 from midsession.core.shape import Duration, EventName, Late, Model, Rate, Share, Size, SpanText, model_of, plain
 from midsession.core.texts import Address, Argument, Base64, FileName, Hex, InnerPath, Line, Name, Regex, Text
@@ -33,6 +33,26 @@ Count = Annotated[int, Field(ge=1, le=10**9)]
 Payload = Annotated[Size, Field(ge=1, le=MAX_RANDOM_BYTES)]
 Yes = Literal[True]
 Operation = Literal["write", "read"]
+
+
+def _no_twins(names: list[str]) -> list[str]:
+    if twins := [name for at, name in enumerate(names) if name in names[:at]]:
+        raise Wrong("duplicate-id", f"{quoted(twins[0])} is named twice", "name it once")
+    return names
+
+
+@cache
+def _reader(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _text_or(other: Any, value: object) -> object:
+    """Text, or else the other type, whose complaints then are the only ones."""
+    return _reader(str if isinstance(value, str) else other).validate_python(value, strict=True)
+
+
+Names = Annotated[list[str], Field(min_length=1, max_length=100), AfterValidator(_no_twins)]
+Candidates = Annotated[Any, Late(partial(_text_or, Names), lambda: str | Names)]
 
 
 def _argv(value: object) -> object:
@@ -479,6 +499,32 @@ OWN_VERBS: dict[str, Any] = {
 """The conductor's own actions; each has one value, which the plan calls `target`."""
 
 
+class Choice(Model):
+    """Whom a step hits, drawn from the seed before the run: among a list, or among the clients of a group."""
+
+    noun: ClassVar[str] = "choice"
+    one_of: ClassVar[tuple[str, ...]] = ("one", "minority", "majority", "all")
+
+    one: Candidates | None = None
+    """One of them."""
+    minority: Candidates | None = None
+    """As many as are less than half of them: one of three, two of five."""
+    majority: Candidates | None = None
+    """As many as are just more than half of them: two of three, three of five."""
+    all: Candidates | None = None
+    """All of them."""
+
+    @property
+    def names(self) -> list[str]:
+        """Everybody who may be chosen."""
+        (how,) = self.model_fields_set
+        among = getattr(self, how)
+        return [among] if isinstance(among, str) else list(among)
+
+
+Target = Annotated[Any, Late(partial(_text_or, Choice), lambda: str | Choice)]
+
+
 # --- the whole -----------------------------------------------------------------------------------------------------
 
 Matrix = Annotated[
@@ -538,7 +584,11 @@ class Language:
     def _fault_model(self, verb: str) -> type[Model]:
         """The mapping below a fault's verb."""
         fields = {field.name for field in dataclasses.fields(self.faults[verb])}
-        return model_of(self.faults[verb], "target" if "target" in fields else None)
+        if "target" not in fields:
+            return model_of(self.faults[verb])
+        model = model_of(self.faults[verb], "target", {"target": Target})
+        model.bare = Choice.one_of
+        return model
 
     def _check_model(self, kind: str) -> type[Model]:
         """The mapping of a check."""
@@ -564,7 +614,9 @@ class Language:
     def _fault(self, verb: str, data: object) -> Model:
         """Read a fault, and try it out: what its `__post_init__` refuses is refused here."""
         model = self.fault_model(verb).model_validate(data)
-        _built(self.faults[verb], plain(model))
+        choice = getattr(model, "target", None)
+        drawn = {"target": choice.names} if isinstance(choice, Choice) else {}
+        _built(self.faults[verb], plain(model) | drawn)
         return model
 
     def _any_check(self) -> Any:

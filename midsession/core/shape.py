@@ -13,6 +13,7 @@ import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
@@ -90,6 +91,9 @@ class Model(BaseModel):
     scalar: ClassVar[str | None] = None
     """The key that a scalar in place of the mapping sets."""
 
+    bare: ClassVar[tuple[str, ...]] = ()
+    """Keys of a mapping that stands for what `scalar` sets: `{one: [a, b]}` for `{target: {one: [a, b]}}`."""
+
     empty: ClassVar[bool] = False
     """True for a mapping that may be left empty: `- end:`."""
 
@@ -119,7 +123,7 @@ class Model(BaseModel):
     @classmethod
     def _as_mapping(cls, data: object) -> dict[str, object]:
         if isinstance(data, dict):
-            return data
+            return {str(cls.scalar): data} if data and data.keys() <= {*cls.bare} else data
         if data is None and cls.empty:
             return {}
         if cls.words and isinstance(data, str):
@@ -210,13 +214,13 @@ class Late:
     """
 
     def __init__(self, read: Callable[[object], object], schema_of: Callable[[], Any]) -> None:
-        self._read, self._schema_of = read, schema_of
+        self._read, self.schema_of = read, schema_of
 
     def __get_pydantic_core_schema__(self, source: object, handler: object) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self._read)
 
     def __get_pydantic_json_schema__(self, core: object, handler: GetJsonSchemaHandler) -> JsonSchema:
-        adapter = TypeAdapter(self._schema_of())
+        adapter = TypeAdapter(self.schema_of())
         adapter.rebuild()
         return handler(core_schema.definitions_schema(adapter.core_schema, []))  # so that the type gets its own entry
 
@@ -327,16 +331,20 @@ def _requoted(kind: str, value: object) -> str:
 # --- from a dataclass to a model -----------------------------------------------------------------------------------
 
 
-def model_of(cls: type[Any], scalar: str | None = None) -> type[Model]:
+def model_of(
+    cls: type[Any], scalar: str | None = None, written: Mapping[str, Any] = MappingProxyType({})
+) -> type[Model]:
     """The model of a frozen dataclass: same fields, YAML keys and units by `units.split_name`.
 
-    `scalar` is the key that a scalar in place of the mapping sets.
+    `scalar` is the key that a scalar in place of the mapping sets; `written` are the types of fields that are written
+    in another way than they are in the dataclass.
     """
     hints = get_type_hints(cls)
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         _, reader = units.split_name(field.name)
-        fields[field.name] = (_translate(hints[field.name], reader), _default(field))
+        kind = written.get(field.name) or _translate(hints[field.name], reader)
+        fields[field.name] = (kind, _default(field))
     model = create_model(cls.__name__, __base__=Model, __doc__=cls.__doc__, **fields)
     model.scalar = scalar
     model.empty = not any(field.is_required() for field in model.model_fields.values())
@@ -364,6 +372,10 @@ def _translate(annotation: Any, reader: str | None) -> Any:
         return origin[tuple(_translate(arg, reader) for arg in args)]
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
         return list.__class_getitem__(_translate(args[0], reader))
+    if origin is tuple:  # of so many of one kind: JSON Schema's word for other tuples is younger than draft 7
+        assert set(args) == {args[0]}
+        size = Field(min_length=len(args), max_length=len(args))
+        return Annotated[list.__class_getitem__(_translate(args[0], reader)), size]
     if annotation is Event:
         return EventName
     if isinstance(annotation, type) and issubclass(annotation, Enum):

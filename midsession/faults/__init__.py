@@ -26,8 +26,8 @@ FAULTS: Mapping[str, type[Fault]] = Registry(
 
 
 def build(verb: str, args: Mapping[str, Any]) -> Fault:
-    """The fault of a step. `args` are its fields, as the language has validated them."""
-    return FAULTS[verb](**args)
+    """The fault of a step. `args` are its fields, as the language has validated them; lists become tuples."""
+    return FAULTS[verb](**{key: tuple(value) if isinstance(value, list) else value for key, value in args.items()})
 
 
 def broken_networks(plan: Plan) -> frozenset[str]:
@@ -36,4 +36,4 @@ def broken_networks(plan: Plan) -> frozenset[str]:
     Their agents need power over it (see `Fault.abilities`); nobody else's does.
     """
     faults = [build(step.verb, step.args) for step in plan.timeline if step.verb in FAULTS]
-    return frozenset(fault.place(plan) for fault in faults if fault.abilities())
+    return frozenset(place for fault in faults if fault.abilities() for place in fault.places(plan))

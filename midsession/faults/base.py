@@ -15,10 +15,10 @@ from midsession.agent.protocol import Request
 from midsession.core.plan import Plan
 from midsession.core.record import Event, Record
 
-TargetKind = Literal["service", "client group"]
+TargetKind = Literal["service", "client group", "client"]
 SERVICE: frozenset[TargetKind] = frozenset({"service"})
-GROUP: frozenset[TargetKind] = frozenset({"client group"})
-ANY: frozenset[TargetKind] = SERVICE | GROUP
+ANY: frozenset[TargetKind] = SERVICE | {"client group"}
+SESSIONS: frozenset[TargetKind] = frozenset({"client group", "client"})
 
 Ability = Literal["filter", "links", "sockets", "queue", "inject"]
 """What an agent may be able to do to its host's network: filter packets, switch interfaces, destroy sockets, hold
@@ -51,8 +51,15 @@ class Scene(Protocol):
     def address(self) -> str:
         """The address of the host on which it is injected, on the network under test."""
 
+    @property
+    def serves(self) -> bool:
+        """Whether it is a service's host, not one that plays clients."""
+
     def addresses(self, name: str) -> Sequence[str]:
         """The addresses of the hosts of a service or of a client group."""
+
+    def is_client(self, name: str) -> bool:
+        """Whether it is one client's name, not that of a service or group."""
 
     def connection(self, client: str) -> tuple[str, str] | None:
         """Both ends of a client's open connection as `ip:port`: its own, its peer's. None: it has none open."""
@@ -60,6 +67,15 @@ class Scene(Protocol):
 
 class Unfit(Exception):
     """The fault cannot be injected as things stand now; the text says why. Its step fails."""
+
+
+def open_connection(client: str, scene: Scene) -> tuple[tuple[str, int], tuple[str, int]]:
+    """A client's own end and its peer's, each as address and port. Raises Unfit for a client that is not connected."""
+    ends = scene.connection(client)
+    if ends is None:
+        raise Unfit(f"{client} has no open connection")
+    own, peer = (end.rpartition(":") for end in ends)
+    return (own[0], int(own[2])), (peer[0], int(peer[2]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +93,8 @@ class Fault(ABC):
     breaks: ClassVar[bool] = True
     """Whether it breaks something for sessions that are open. False for what only brings a program back."""
     targets: ClassVar[frozenset[TargetKind]] = SERVICE
-    """What `target` may name. A client group means all hosts that play it; they must play no other group."""
+    """What `target` may name. A client group means all hosts that play it; they must play no other group. A client,
+    `talkers-3`, means its own connection and nothing else of the host that plays it."""
     needs: ClassVar[frozenset[Ability]] = frozenset()
     """What the agents of its hosts must be able to do, see `abilities`."""
     watches: ClassVar[frozenset[Event]] = frozenset()
@@ -85,16 +102,21 @@ class Fault(ABC):
     proven_from: ClassVar[Literal["first", "last"]] = "last"
     """A witness counts when it was stamped after this one of the fault's moves had begun."""
 
-    target: str
-    """What it breaks."""
+    target: str | tuple[str, ...]
+    """What it breaks: a name, or several where a choice from a list was drawn."""
 
     def abilities(self) -> frozenset[Ability]:
         """What the agents of its hosts must be able to do, as its fields stand."""
         return self.needs
 
-    def place(self, plan: Plan) -> str:
-        """The service or client group on whose hosts it is injected: the target, for most."""
-        return self.target
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it breaks, name by name."""
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+    def places(self, plan: Plan) -> Sequence[str]:
+        """The services, client groups and clients on whose hosts it is injected: what it breaks, for most."""
+        return self.names
 
     @abstractmethod
     def inject(self, step: str, scene: Scene) -> Sequence[Move]:
@@ -118,4 +140,9 @@ class Fault(ABC):
 
     def describe(self) -> str:
         """The fault as a short phrase for the account and the report: `kill server (SIGKILL)`."""
-        return f"{self.verb} {self.target}"
+        return f"{self.verb} {self.whom}"
+
+    @property
+    def whom(self) -> str:
+        """What it breaks, in words."""
+        return ", ".join(self.names)

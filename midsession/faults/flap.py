@@ -55,4 +55,4 @@ class Flap(Fault):
 
     def describe(self) -> str:
         """With the rhythm."""
-        return f"flap {self.target} (down {self.down_s:g} s, up {self.up_s:g} s, {self.times} times)"
+        return f"flap {self.whom} (down {self.down_s:g} s, up {self.up_s:g} s, {self.times} times)"

@@ -28,7 +28,7 @@ class LinkFault(Fault):
 
     def __post_init__(self) -> None:
         """Raises ValueError for a link of the target with itself."""
-        refuse_itself(self.target, self.with_)
+        refuse_itself(self.names, self.with_)
 
     @abstractmethod
     def how(self) -> Impairment:
@@ -56,7 +56,7 @@ class LinkFault(Fault):
         said = [self.what()] if self.what() else []
         said += [f"with {self.with_}"] if self.with_ else []
         said += [f"direction {self.direction}"] if self.direction != "both" else []
-        return f"{self.verb} {self.target}" + (f" ({', '.join(said)})" if said else "")
+        return f"{self.verb} {self.whom}" + (f" ({', '.join(said)})" if said else "")
 
 
 def refuse_choice(share: float | None, every: int | None) -> None:

@@ -45,4 +45,4 @@ class Kill(Fault):
 
     def describe(self) -> str:
         """With the signal's name."""
-        return f"kill {self.target} (SIG{self.signal})"
+        return f"kill {self.whom} (SIG{self.signal})"

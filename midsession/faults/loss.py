@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from midsession.agent.impairment import Bursts
 from midsession.agent.protocol import Filter, Impair, Mend, Request
-from midsession.faults.base import Ability, Move, Scene
+from midsession.faults.base import Ability, Move, Scene, Unfit
 from midsession.faults.impairment import chosen, refuse_choice
-from midsession.faults.packets import PacketFault, peers_of, refuse_itself
+from midsession.faults.packets import PacketFault, peers_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,8 @@ class Loss(PacketFault):
     and make up `rate` of all packets in the long run: a Gilbert model of two states, in whose bad one everything is
     lost (RFC 3611 calls such runs bursts), drawn from the run's seed.
 
-    No byte of a stream is missing in the end; it comes later. `with` narrows it down to packets from one service or
-    client group. For losses on the way from a server to its clients, make the clients the target: packets are dropped
-    where they arrive, since a sender is told of a loss in its own host.
+    No byte of a stream is missing in the end; it comes later. For losses on the way from a server to its clients, make
+    the clients the target: packets are dropped where they arrive, since a sender is told of a loss in its own host.
 
     It took effect when the rule's counter shows the first packet lost, on each of the target's hosts. Healing takes
     the rule out; its `healed` record tells how many were lost (`packets`) of how many (`seen`).
@@ -34,9 +33,8 @@ class Loss(PacketFault):
 
     rate_share: float | None = None
     every: int | None = None
-    packets: list[int] | None = None
+    packets: tuple[int, ...] | None = None
     burst: float | None = None
-    with_: str | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError unless exactly one of `rate`, `every` and `packets` says which are lost."""
@@ -48,7 +46,9 @@ class Loss(PacketFault):
             refuse_choice(self.rate_share, self.every)
         if self.burst is not None:
             _refuse_burst(self.rate_share, self.burst)
-        refuse_itself(self.target, self.with_)
+            if self.port is not None or self.protocol is not None:
+                raise ValueError("'burst' is for all packets between two ends: leave 'port' and 'protocol' out")
+        PacketFault.__post_init__(self)
 
     def abilities(self) -> frozenset[Ability]:
         """Bursts are made by the queue, all else by a rule."""
@@ -56,21 +56,21 @@ class Loss(PacketFault):
 
     def rule(self, step: str, scene: Scene) -> Filter:
         """Drop some of what arrives."""
-        return Filter(
-            id=0,
-            fault=step,
-            own=scene.address,
-            peers=peers_of(self.with_, scene),
+        return self.about(
+            step,
+            scene,
             direction="to",
             every=self.every,
             share=self.rate_share,
-            packets=self.packets,
+            packets=None if self.packets is None else list(self.packets),
         )
 
     def inject(self, step: str, scene: Scene) -> Sequence[Move]:
         """One rule, or for bursts one impairment."""
         if self.burst is None or self.rate_share is None:
             return PacketFault.inject(self, step, scene)
+        if any(map(scene.is_client, self.names)):
+            raise Unfit(f"{self.whom}: bursts are of a whole host's packets; leave 'burst' out, or aim at the group")
         how = Bursts(share=self.rate_share, length=self.burst)
         peers = peers_of(self.with_, scene)
         return (Impair(id=0, fault=step, own=scene.address, peers=peers, direction="to", how=how),)
@@ -79,15 +79,15 @@ class Loss(PacketFault):
         """Take it out."""
         return PacketFault.heal(self, step, scene) if self.burst is None else (Mend(id=0, fault=step),)
 
-    def describe(self) -> str:
-        """With how much."""
+    def details(self) -> Sequence[str]:
+        """How much."""
         if self.packets is not None:
-            return f"loss {self.target} (packets {', '.join(map(str, self.packets))})"
+            return [f"packets {', '.join(map(str, self.packets))}"]
         runs = f" in bursts of {self.burst:g}" if self.burst is not None else ""
-        return f"loss {self.target} ({chosen(self.rate_share, self.every)}{runs})"
+        return [f"{chosen(self.rate_share, self.every)}{runs}"]
 
 
-def _refuse_numbers(packets: list[int]) -> None:
+def _refuse_numbers(packets: Sequence[int]) -> None:
     if not packets or len(packets) > 1000 or min(packets) < 1 or max(packets) > 1_000_000_000:
         raise ValueError("'packets' are 1 to 1000 numbers between 1 and 1000000000")
 

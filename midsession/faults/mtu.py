@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from midsession.agent.protocol import Filter
 from midsession.faults.base import Scene
-from midsession.faults.packets import PacketFault, peers_of, refuse_itself
+from midsession.faults.packets import PacketFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Mtu(PacketFault):
 
     A path whose MTU is smaller than both ends believe, with a firewall that eats the ICMP messages that would say so
     (RFC 2923, 2.1): connects and short messages work, long ones hang until a timeout. What is too long is sent again
-    for ever, and arrives after the heal. `with` narrows it down to packets from one service or client group.
+    for ever, and arrives after the heal.
 
     It took effect when the rule's counter shows the first packet dropped, on each of the target's hosts. Healing takes
     the rule out.
@@ -24,19 +24,17 @@ class Mtu(PacketFault):
     verb = "mtu"
 
     size_bytes: int
-    with_: str | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for a size that lets no handshake through (RFC 791: every link carries 68 bytes)."""
         if not 68 <= self.size_bytes <= 65535:
             raise ValueError("'size' is between 68B and 65535B")
-        refuse_itself(self.target, self.with_)
+        PacketFault.__post_init__(self)
 
     def rule(self, step: str, scene: Scene) -> Filter:
         """Drop what is too long."""
-        peers = peers_of(self.with_, scene)
-        return Filter(id=0, fault=step, own=scene.address, peers=peers, direction="to", over_bytes=self.size_bytes)
+        return self.about(step, scene, direction="to", over_bytes=self.size_bytes)
 
-    def describe(self) -> str:
-        """With the size."""
-        return f"mtu {self.target} ({self.size_bytes} B)"
+    def details(self) -> list[str]:
+        """The size."""
+        return [f"{self.size_bytes} B"]

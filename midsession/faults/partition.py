@@ -7,7 +7,7 @@ from typing import Literal
 
 from midsession.agent.protocol import Filter
 from midsession.faults.base import Scene
-from midsession.faults.packets import PacketFault, peers_of, refuse_itself
+from midsession.faults.packets import PacketFault
 
 _WHICH: dict[str, Literal["all", "opening", "live"]] = {"all": "all", "new": "opening", "established": "live"}
 
@@ -16,8 +16,9 @@ _WHICH: dict[str, Literal["all", "opening", "live"]] = {"all": "all", "new": "op
 class Partition(PacketFault):
     """Packets between the target and others vanish: nobody is told, and every program lives on.
 
-    `with` names the others, a service or client group; without it, everybody. `direction` is seen from the target:
-    `both` (the default), `to` it, or `from` it only. With `to`, the target still speaks, and hears nothing.
+    `with` names the others, a service or client group; without it, everybody. Several targets that are cut off together
+    still hear each other. `between: [a, b]`, in place of `target` and `with`, cuts that pair. `direction` is seen from
+    the target: `both` (the default), `to` it, or `from` it only. With `to`, the target still speaks, and hears nothing.
 
     `state` says which connections are cut: `all` (the default) packets of any kind; `new`, only TCP segments with SYN,
     so that live sessions go on and connects time out; `established`, only TCP connections that are open at that moment,
@@ -33,28 +34,39 @@ class Partition(PacketFault):
 
     verb = "partition"
 
+    target: str | tuple[str, ...] = ""
+    between: tuple[str, str] | None = None
     direction: Literal["both", "to", "from"] = "both"
     state: Literal["all", "new", "established"] = "all"
-    with_: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a partition of the target from itself."""
-        refuse_itself(self.target, self.with_)
+        """Raises ValueError for a partition of nobody, of the target from itself, or both ways of saying it."""
+        if bool(self.target) == bool(self.between):
+            raise ValueError("say what is cut off: either 'target' or 'between'")
+        if self.between is not None and self.with_ is not None:
+            raise ValueError("'between' names both sides: leave 'with' out")
+        if self.between is not None:
+            object.__setattr__(self, "target", self.between[0])
+            object.__setattr__(self, "with_", self.between[1])
+        PacketFault.__post_init__(self)
+
+    @property
+    def of_tcp(self) -> bool:
+        """New and established are words of TCP."""
+        return self.state != "all"
 
     def rule(self, step: str, scene: Scene) -> Filter:
         """Drop what fits."""
-        return Filter(
-            id=0,
-            fault=step,
-            own=scene.address,
-            peers=peers_of(self.with_, scene),
-            direction=self.direction,
-            which=_WHICH[self.state],
-        )
+        fellows = [address for name in self._fellows(scene) for address in scene.addresses(name)]
+        return self.about(step, scene, spared=fellows, direction=self.direction, which=_WHICH[self.state])
 
-    def describe(self) -> str:
-        """With what narrows it down."""
-        said = [f"with {self.with_}"] if self.with_ else []
-        said += [f"direction {self.direction}"] if self.direction != "both" else []
-        said += [f"{self.state} connections"] if self.state != "all" else []
-        return f"partition {self.target}" + (f" ({', '.join(said)})" if said else "")
+    def details(self) -> list[str]:
+        """The direction and the connections, where not all."""
+        said = [f"direction {self.direction}"] if self.direction != "both" else []
+        return said + ([f"{self.state} connections"] if self.state != "all" else [])
+
+    def _fellows(self, scene: Scene) -> list[str]:
+        """Those on the same side of the cut."""
+        if len(self.names) == 1 or self.with_ is not None:
+            return []
+        return [name for name in self.names if not scene.is_client(name)]

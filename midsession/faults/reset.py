@@ -9,47 +9,40 @@ from typing import Literal
 from midsession.agent.protocol import Destroy
 from midsession.core.plan import Plan
 from midsession.core.record import Event, Record
-from midsession.faults.base import GROUP, Fault, Move, Scene, Unfit
+from midsession.faults.base import SESSIONS, Fault, Move, Scene, open_connection
 
 
 @dataclass(frozen=True, slots=True)
 class Reset(Fault):
-    """Open connections of a client group are destroyed by the kernel (SOCK_DESTROY); no program does anything.
+    """Open connections of clients are destroyed by the kernel (SOCK_DESTROY); no program does anything.
 
-    `client` names one client of the group by its number; without it, all that are connected. `end` says whose socket
-    is destroyed: its owner gets ECONNABORTED, the other end RST, so ECONNRESET. `end: client` (the default): the client
-    loses its connection as `aborted`, the server hears a reset. `end: server`: the server's socket is destroyed, the
-    client hears the reset. Other connections, and listening sockets, are untouched.
+    The target is a client group, for all of its clients that are connected, or one client: `talkers-2`. `end` says
+    whose socket is destroyed: its owner gets ECONNABORTED, the other end RST, so ECONNRESET. `end: client` (the
+    default): the client loses its connection as `aborted`, the server hears a reset. `end: server`: the server's socket
+    is destroyed, the client hears the reset. Other connections, and listening sockets, are untouched.
 
     It took effect when the kernel has those sockets no more. None open: the fault fails. There is nothing to heal.
     """
 
     verb = "reset"
     family = "connection"
-    targets = GROUP
+    targets = SESSIONS
     needs = frozenset({"sockets"})
     watches = frozenset({Event.WITNESSED, Event.CONNECTED, Event.LOST, Event.CLOSED})
 
-    client: int | None = None
     end: Literal["client", "server"] = "client"
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for a number that no client has."""
-        if self.client is not None and self.client < 1:
-            raise ValueError("clients are numbered from 1")
-
-    def place(self, plan: Plan) -> str:
+    def places(self, plan: Plan) -> Sequence[str]:
         """The end whose sockets are destroyed."""
-        if self.end == "server":
-            return plan.group(self.target).host
-        return self._name or self.target
+        if self.end == "client":
+            return self.names
+        return [plan.group_of(name).host for name in self.names]
 
     def inject(self, step: str, scene: Scene) -> Sequence[Move]:
-        """One request, for one connection or for all."""
-        if self._name is not None:
-            return (self._one(self._name, step, scene),)
-        peers = list(scene.addresses(self.target)) if self.end == "server" else None
-        return (Destroy(id=0, own=scene.address, peers=peers, fault=step),)
+        """One request for each connection that is named, and one for each group."""
+        asked = (self._one if scene.is_client(name) else self._all for name in self.names)
+        made = [ask(name, step, scene) for ask, name in zip(asked, self.names, strict=True)]
+        return [destroy for destroy in made if destroy is not None]
 
     def is_witness(self, record: Record) -> bool:
         """The agent saw that they are gone."""
@@ -57,18 +50,17 @@ class Reset(Fault):
 
     def describe(self) -> str:
         """With whose end."""
-        return f"reset {self.target}{f'-{self.client}' if self.client else ''} (the {self.end}'s end)"
+        return f"reset {self.whom} (the {self.end}'s end)"
 
-    @property
-    def _name(self) -> str | None:
-        return None if self.client is None else f"{self.target}-{self.client}"
+    def _all(self, group: str, step: str, scene: Scene) -> Destroy:
+        peers = list(scene.addresses(group)) if self.end == "server" else None
+        return Destroy(id=0, own=scene.address, peers=peers, fault=step)
 
-    def _one(self, client: str, step: str, scene: Scene) -> Destroy:
-        ends = scene.connection(client)
-        if ends is None:
-            raise Unfit(f"{client} has no open connection")
-        own, peer = ends if self.end == "client" else reversed(ends)
-        (_, _, own_port), (address, _, peer_port) = own.rpartition(":"), peer.rpartition(":")
-        return Destroy(
-            id=0, own=scene.address, peers=[address], own_port=int(own_port), peer_port=int(peer_port), fault=step
-        )
+    def _one(self, client: str, step: str, scene: Scene) -> Destroy | None:
+        """None: that end of it is on another host."""
+        own, peer = open_connection(client, scene)
+        if self.end == "server":
+            own, peer = peer, own
+        if own[0] != scene.address:
+            return None
+        return Destroy(id=0, own=own[0], peers=[peer[0]], own_port=own[1], peer_port=peer[1], fault=step)

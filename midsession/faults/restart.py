@@ -41,4 +41,4 @@ class Restart(Fault):
 
     def describe(self) -> str:
         """With how and how long."""
-        return f"restart {self.target} ({self.how}, down for {self.after_s:g} s)"
+        return f"restart {self.whom} ({self.how}, down for {self.after_s:g} s)"

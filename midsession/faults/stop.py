@@ -38,4 +38,4 @@ class Stop(Fault):
 
     def describe(self) -> str:
         """With the grace."""
-        return f"stop {self.target} (grace {self.grace_s:g} s)"
+        return f"stop {self.whom} (grace {self.grace_s:g} s)"

@@ -224,3 +224,61 @@ def test_a_testbed_that_cannot_do_it_says_so_before_it_begins(verb: str, tmp_pat
         run_on(clock, run_plan(plan, testbed, tmp_path, clock=clock))
     assert (lacks.value.slug, lacks.value.exit_code) == ("no-ability", 10)
     assert "open" not in testbed.calls
+
+
+ONE_OF_FIVE = """
+name: One client of five is hit
+timeout: 10s
+services:
+  server: {{reference: {{behaviour: reply}}, port: 4000}}
+clients:
+  talkers:
+    count: 5
+    connect: server:4000
+    script:
+      - repeat:
+          until: goodbye
+          script:
+            - send: {{line: "Message {{n}}"}}
+            - expect: {{line: "Got your message ✅", within: 8s}}
+            - wait: 5ms
+      - end
+timeline:
+  - id: cut
+    when: {{every: talkers, event: replied}}
+    {fault}
+  - id: cured
+    when: {{after: cut, wait: 400ms}}
+    heal: cut
+  - when: {{every: talkers, event: replied, since: cured}}
+    signal: goodbye
+checks:
+  - never: {{event: lost}}
+"""
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "partition: {target: talkers-3, state: established}",
+        "partition: {target: talkers-3, direction: to}",
+        "loss: {target: {one: talkers}, rate: 100%, port: 4000, protocol: tcp}",
+    ],
+)
+def test_a_fault_on_one_client_hits_its_connection_and_no_other_of_its_host(
+    netns: tuple[asyncio.Runner, Bench], tmp_path: Path, fault: str
+) -> None:
+    """Nothing is answered to it while the fault is in force; its neighbours talk on; then its answer comes."""
+    run = perform(netns, tmp_path, ONE_OF_FIVE.format(fault=fault))
+    assert run.verdict.status is Status.PASS, told(run)
+    (victim,) = run.history.plan.timeline[0].targets
+    story = run.history.steps["cut"]
+    assert story.injected is not None
+    assert story.healed is not None
+    heard = {f"talkers-{n}": 0 for n in range(1, 6)}
+    for record in run.events("replied"):
+        heard[str(record.client)] += story.injected.t_ns < record.t_ns < story.healed.t_ns
+    assert heard.pop(victim) == 0
+    assert min(heard.values()) >= 10
+    assert story.healed.fields["packets"] > 0

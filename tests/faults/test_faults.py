@@ -9,11 +9,13 @@ import pytest
 
 from midsession.agent.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
 from midsession.agent.protocol import Destroy, Filter, Freeze, Impair, Kill, Link, Stop, Thaw
-from midsession.core.plan import GroupPlan, Plan
+from midsession.core.plan import ClientPlan, GroupPlan, Plan
 from midsession.core.record import Event, Record
 from midsession.faults import FAULTS, build
 from midsession.faults.base import Fault, Move, Rest, StartProgram, Unfit
 from midsession.runner import FAULT_EVENTS
+
+OWN, TALKERS = "10.0.0.2", ["10.0.1.2", "10.0.1.3"]
 
 
 class Stage:
@@ -22,9 +24,18 @@ class Stage:
     def __init__(self, address: str = "10.0.0.2") -> None:
         self.address = address
 
+    @property
+    def serves(self) -> bool:
+        """Whether it is the server's."""
+        return self.address == "10.0.0.2"
+
+    def is_client(self, name: str) -> bool:
+        """Two talkers there are."""
+        return name in ("talkers-1", "talkers-2")
+
     def addresses(self, name: str) -> list[str]:
         """Of a service or group."""
-        return {"server": ["10.0.0.2"], "talkers": ["10.0.1.2", "10.0.1.3"]}[name]
+        return {"server": ["10.0.0.2"], "spare": ["10.0.0.3"], "talkers": TALKERS}[name]
 
     def connection(self, client: str) -> tuple[str, str] | None:
         """Of the one that is connected."""
@@ -49,7 +60,6 @@ def record(event: str, host: str = "server", **fields: Any) -> Record:
     return Record(event, 1, 1, None, None, fields, host, "agent", 1)
 
 
-OWN, TALKERS = "10.0.0.2", ["10.0.1.2", "10.0.1.3"]
 DOWN, UP = (Link(id=0, own=OWN, up=up, fault="crash") for up in (False, True))
 
 
@@ -79,6 +89,9 @@ INJECTIONS: list[tuple[str, dict[str, Any], list[Move]]] = [
     ("partition", {}, [rule()]),
     ("partition", {"direction": "to", "state": "new"}, [rule(direction="to", which="opening")]),
     ("partition", {"state": "established", "with_": "talkers"}, [rule(which="live", peers=TALKERS)]),
+    ("partition", {"target": (), "between": ("server", "talkers")}, [rule(peers=TALKERS)]),
+    ("partition", {"target": ("server", "spare")}, [rule(spared=["10.0.0.2", "10.0.0.3"])]),
+    ("partition", {"port": 4000, "protocol": "tcp"}, [rule(own_port=4000, protocol="tcp")]),
     ("loss", {"every": 10}, [rule(direction="to", every=10)]),
     ("loss", {"rate_share": 0.05}, [rule(direction="to", share=0.05)]),
     ("loss", {"packets": [3, 7]}, [rule(direction="to", packets=[3, 7])]),
@@ -109,12 +122,7 @@ INJECTIONS: list[tuple[str, dict[str, Any], list[Move]]] = [
     ("reset", {"end": "server"}, [Destroy(id=0, own=OWN, peers=TALKERS, fault="crash")]),
     (
         "reset",
-        {"client": 1},
-        [Destroy(id=0, own=OWN, peers=["10.0.0.2"], own_port=40000, peer_port=4000, fault="crash")],
-    ),
-    (
-        "reset",
-        {"client": 1, "end": "server"},
+        {"target": ("talkers-1",), "end": "server"},
         [Destroy(id=0, own=OWN, peers=["10.0.1.2"], own_port=4000, peer_port=40000, fault="crash")],
     ),
 ]
@@ -196,7 +204,7 @@ def test_a_fault_says_exactly_what_it_does(verb: str) -> None:
     fault = example(verb)
     assert kind.__module__ == f"midsession.faults.{verb}"
     assert "took effect when" in " ".join((kind.__doc__ or "").split())
-    assert fault.describe().startswith(f"{verb} {fault.target}")
+    assert fault.describe().startswith(f"{verb} {fault.whom}")
     with pytest.raises(dataclasses.FrozenInstanceError):
         fault.target = "other"  # type: ignore[misc]
 
@@ -204,7 +212,37 @@ def test_a_fault_says_exactly_what_it_does(verb: str) -> None:
 def test_a_client_that_is_not_connected_cannot_be_reset() -> None:
     """The step fails, with the client's name."""
     with pytest.raises(Unfit, match="talkers-2 has no open connection"):
-        build("reset", {"target": "talkers", "client": 2}).inject("crash", Stage())
+        build("reset", {"target": "talkers-2"}).inject("crash", Stage())
+
+
+ONE_CLIENT: list[tuple[str, dict[str, Any], Move]] = [
+    (
+        "reset",
+        {"target": "talkers-1"},
+        Destroy(id=0, own="10.0.1.2", peers=["10.0.0.2"], own_port=40000, peer_port=4000, fault="crash"),
+    ),
+    (
+        "loss",
+        {"target": "talkers-1", "every": 10},
+        Filter(id=0, fault="crash", own="10.0.1.2", connections=[("10.0.0.2", 4000, 40000)], direction="to", every=10),
+    ),
+    (
+        "partition",
+        {"target": "talkers", "port": 4000},
+        Filter(id=0, fault="crash", own="10.0.1.2", peer_port=4000),
+    ),
+]
+
+
+@pytest.mark.parametrize(("verb", "args", "move"), ONE_CLIENT)
+def test_a_fault_on_the_host_of_clients(verb: str, args: dict[str, Any], move: Move) -> None:
+    """A client is its connection, and nothing else of its host; a port is that of the service."""
+    assert list(build(verb, args).inject("crash", Stage("10.0.1.2"))) == [move]
+
+
+def test_a_client_of_another_host_is_left_to_that_host() -> None:
+    """No request for a connection that does not end here."""
+    assert list(build("reset", {"target": "talkers-1"}).inject("crash", Stage("10.0.1.3"))) == []
 
 
 @pytest.mark.parametrize(
@@ -236,20 +274,23 @@ def test_a_client_that_is_not_connected_cannot_be_reset() -> None:
         ("loss", {"rate_share": 0.0}),
         ("mtu", {"size_bytes": 40}),
         ("flap", {"down_s": 1.0, "up_s": 1.0, "times": 0}),
-        ("reset", {"client": 0}),
+        ("partition", {"between": ("server", "talkers")}),
+        ("partition", {"target": "", "between": ("server", "talkers"), "with_": "talkers"}),
+        ("partition", {"target": ""}),
+        ("refuse", {"port": 0}),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_run(verb: str, args: dict[str, Any]) -> None:
     """ValueError, which the language shows with its place."""
-    with pytest.raises(ValueError, match=r"'\w+'|numbered"):
+    with pytest.raises(ValueError, match=r"'\w+'"):
         build(verb, {"target": "server", **args})
 
 
 @pytest.mark.parametrize(("end", "place"), [("client", "talkers"), ("server", "server")])
 def test_a_reset_happens_on_the_host_of_its_end(end: str, place: str) -> None:
     """The clients' fleets, or the server that they connect to."""
-    group = GroupPlan("talkers", "server", 4000, [], [])
+    group = GroupPlan("talkers", "server", 4000, [], [ClientPlan(2, 0.0, "")])
     plan = Plan("p", "p.yaml", 1, 1.0, [], [group], [], [])
-    assert build("reset", {"target": "talkers", "end": end}).place(plan) == place
-    one = build("reset", {"target": "talkers", "client": 2, "end": end}).place(plan)
-    assert one == {"client": "talkers-2", "server": "server"}[end]
+    assert list(build("reset", {"target": "talkers", "end": end}).places(plan)) == [place]
+    one = build("reset", {"target": "talkers-2", "end": end}).places(plan)
+    assert list(one) == [{"client": "talkers-2", "server": "server"}[end]]
