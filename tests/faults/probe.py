@@ -13,6 +13,7 @@ import socket
 import sys
 
 WAIT_S = 0.15
+OPEN_S = 1.0
 
 
 class Line:
@@ -47,7 +48,7 @@ class Line:
         dead.close()
 
     def _open(self) -> None:
-        self._socket = socket.create_connection(self._address, timeout=5)
+        self._socket = socket.create_connection(self._address, timeout=OPEN_S)
         self._socket.settimeout(WAIT_S)
         self._waits = False
 
