@@ -86,7 +86,7 @@ SEEN = [
     ("rate: {target: server, bandwidth: 100B/s, queue: 10s}", "live=silence long=silence new=timeout", HEAL),
     ("corrupt: {target: server, every: 1}", "live=silence long=silence new=timeout", HEAL),
     ("mtu: {target: server, size: 600B}", "live=answered long=silence new=connected", HEAL),
-    ("flap: {target: server, down: 600ms, up: 100ms}", "live=silence long=silence new=timeout", NOTHING),
+    ("flap: {target: server, down: 1s, up: 100ms}", "live=silence long=silence new=timeout", NOTHING),
     ("refuse: server", "live=answered long=answered new=refused", HEAL),
     ("ignore: {target: server, with: probe}", "live=answered long=answered new=timeout", HEAL),
 ]
