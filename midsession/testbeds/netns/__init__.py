@@ -64,14 +64,12 @@ class NetnsTestbed:
             self._warm = take()
         hosts = _hosts_of(plan)
         streams = await self._fork_world(hosts, directory)
-        made = [await _meet(host, stream, inbox) for host, stream in zip(hosts, streams, strict=True)]
+        made = await asyncio.gather(*(_meet(h, stream, inbox) for h, stream in zip(hosts, streams, strict=True)))
         names = {s.name for s in plan.services}
         self.services = {h.name: h for h in made if h.name in names}
         self.fleets = [h for h in made if h.name not in names]
-        for host in made:
-            await host.ask(
-                Configure(id=0, run=run, host=host.name, seed=plan.seed, plan=plan.hash, directory=str(directory))
-            )
+        facts = Configure(id=0, run=run, host="", seed=plan.seed, plan=plan.hash, directory=str(directory))
+        await asyncio.gather(*(h.ask(msgspec.structs.replace(facts, host=h.name)) for h in made))
 
     async def collect(self, directory: Path) -> None:
         """Nothing to do: the hosts write into the run directory themselves."""
@@ -80,14 +78,15 @@ class NetnsTestbed:
         """End the world; returns when its last process is gone. Raises HarnessError when it does not go."""
         hosts = [*self.services.values(), *self.fleets]
         self.services, self.fleets = {}, ()
-        for host in hosts:
-            await host.link.close()
+        links = asyncio.gather(*(host.link.close() for host in hosts))
         if self._status is None:
+            await links
             return
         status, self._status = self._status, None
         with status:
             with suppress(OSError):  # the world has ended by itself
                 status.shutdown(socket.SHUT_WR)
+            await links
             await _within(_DOWN_S, _drain(status), "the last process of the world gone")
 
     async def shut(self) -> None:

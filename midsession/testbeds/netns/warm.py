@@ -26,7 +26,9 @@ from midsession.testbeds.netns.confinement import confine
 
 PROGRAMS = frozenset({"server", "client"})
 _PRELOAD = (
-    "argparse", "asyncio", "traceback", "uvloop", "midsession.core.job", "midsession.core.match",
+    "argparse", "asyncio", "resource", "tempfile", "traceback", "uvloop",
+    "encodings.idna", "encodings.unicode_escape",  # the first name that is looked up, the first text that is shown
+    "midsession.core.job", "midsession.core.match",
     "midsession.core.reconnect", "midsession.core.session", "midsession.core.template", "midsession.core.wire",
 )  # fmt: skip
 
