@@ -15,11 +15,21 @@ if TYPE_CHECKING:
     from midsession.core.history import History
     from midsession.core.verdict import Verdict
     from midsession.door import Run, run
-    from midsession.errors import EnvironmentLacks, MidsessionError, ScenarioError
+    from midsession.errors import EnvironmentLacks, MidsessionError, NothingSelected, ScenarioError
 
 __version__ = "0.1.0"
 
-__all__ = ["EnvironmentLacks", "History", "MidsessionError", "Run", "ScenarioError", "Verdict", "__version__", "run"]
+__all__ = [
+    "EnvironmentLacks",
+    "History",
+    "MidsessionError",
+    "NothingSelected",
+    "Run",
+    "ScenarioError",
+    "Verdict",
+    "__version__",
+    "run",
+]
 
 _HOMES = {
     "History": "midsession.core.history",
@@ -28,6 +38,7 @@ _HOMES = {
     "run": "midsession.door",
     "EnvironmentLacks": "midsession.errors",
     "MidsessionError": "midsession.errors",
+    "NothingSelected": "midsession.errors",
     "ScenarioError": "midsession.errors",
 }
 

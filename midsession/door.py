@@ -19,7 +19,7 @@ from midsession.errors import Problem, ScenarioError
 from midsession.keep import Keep
 from midsession.runner import Listener, run_plan
 from midsession.seed import fresh_seed
-from midsession.select import select, variant
+from midsession.select import narrowed, select, variant
 from midsession.testbeds import Testbed
 from midsession.testbeds.registry import AUTO, choose, make, replay_command
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from midsession.report.model import View
 
 INTERRUPTED = 2
+IN_PYTHON = "(python)"
+"""The file name, in plans and reports, of a scenario that stands in no file."""
 RUNS = "runs"
 """The folder for the runs' directories, unless another is named."""
 
@@ -55,6 +57,17 @@ class Run:
     def exit_code(self) -> int:
         """2 when it was interrupted, else the verdict's."""
         return INTERRUPTED if self.why_ended == "interrupted" else self.verdict.exit_code
+
+    @property
+    def passed(self) -> bool:
+        """Whether every promise was kept."""
+        return self.exit_code == 0
+
+    def explain(self) -> str:
+        """What was not kept, where it stands, what was seen, and how to run it again: at most 25 lines."""
+        from midsession.report.failure import failure_lines
+
+        return "\n".join(failure_lines(self.view, self.kept_in))
 
     @property
     def own_findings(self) -> list[Finding]:
@@ -161,7 +174,9 @@ def judged(directory: Path, why_ended: str = "", checks: Path | None = None) -> 
 
 
 def replay_of(plan: Plan, info: Mapping[str, Any]) -> str:
-    """The command that runs a plan again on the testbed that it ran on."""
+    """The command that runs a plan again on the testbed that it ran on; empty for a scenario that is in no file."""
+    if Path(plan.source).name == IN_PYTHON:
+        return ""
     runs = str(info.get("runs", RUNS))
     testbed = str(info.get("testbed", ""))
     return replay_command(testbed, plan.source, plan.seed, variant(plan), "" if runs == RUNS else runs)
@@ -177,26 +192,44 @@ def give_to_owner(directory: Path, runs: Path) -> None:
             os.chown(Path(parent, name), owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
+Given = str | os.PathLike[str] | Mapping[str, Any]
+"""A scenario: the path of its file, or the same in Python objects."""
+
+
 def run(
-    path: str | os.PathLike[str],
+    scenario: Given,
     *,
     testbed: str = AUTO,
     seed: int | None = None,
     runs: str | os.PathLike[str] = RUNS,
+    keep: str = Keep.ALWAYS,
     keyword: str = "",
     listener: Listener | None = None,
 ) -> Run:
     """Run one scenario and return what came of it. Not for use inside a running event loop.
 
-    `keyword` picks one combination of a matrix (`"[clients=50]"`); `seed` None: a fresh one. Raises ScenarioError for
-    a scenario that cannot be used or is not one plan, EnvironmentLacks when this machine cannot run it.
+    `scenario` is a path, or a mapping with the keys and values of a scenario file. `keyword` picks one combination of
+    a matrix (`"[clients=50]"`); `seed` None: a fresh one; `keep` says whether the run's directory stays: `always`,
+    `on-failure`, `never`. Raises ScenarioError for a scenario that cannot be used or is not one plan, NothingSelected
+    for a keyword that fits none, EnvironmentLacks when this machine cannot run it.
     """
-    plans = select([Path(path)], keyword).plans(fresh_seed() if seed is None else seed)
+    plan = one_plan(scenario, fresh_seed() if seed is None else seed, keyword)
+    return asyncio.run(_run_one(Bench.of(testbed, Path(runs), [plan], Keep(keep)), plan, listener))
+
+
+def one_plan(scenario: Given, seed: int, keyword: str = "", folder: Path | None = None) -> Plan:
+    """The one plan of a scenario. Paths are relative to `folder` (None: to here). Raises ScenarioError."""
+    if isinstance(scenario, Mapping):
+        from midsession.language import load_objects
+
+        plans = narrowed([load_objects(scenario, (folder or Path()) / IN_PYTHON)], keyword).plans(seed)
+    else:
+        plans = select([folder / scenario if folder else Path(scenario)], keyword).plans(seed)
     if len(plans) != 1:
-        found = ", ".join(variant(p) or p.source for p in plans) or "none"
-        message = f"{os.fspath(path)} must give one plan, not {len(plans)} ({found})"
+        found = ", ".join(variant(p) or p.source for p in plans)
+        message = f"{plans[0].source} must give one plan, not {len(plans)} ({found})"
         raise ScenarioError([Problem(message, "not-one-plan", remedy="pick one with keyword=")])
-    return asyncio.run(_run_one(Bench.of(testbed, Path(runs), plans), plans[0], listener))
+    return plans[0]
 
 
 async def _run_one(bench: Bench, plan: Plan, listener: Listener | None) -> Run:

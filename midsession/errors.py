@@ -15,14 +15,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a source text something stands. Line and column count from 1; `snippet` is the whole source line."""
+    """Where in a source text something stands. Line and column count from 1; `snippet` is the whole source line.
+
+    In Python objects it is a `path` from the whole, like `.clients.talkers.script[0]`.
+    """
 
     file: str
     line: int
     column: int
     snippet: str = ""
+    path: str | None = None
 
     def __str__(self) -> str:
+        if self.path is not None:
+            return f"{self.file}{self.path}"
         return f"{self.file}:{self.line}:{self.column}"
 
 

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from midsession.core.compile import compile_checks, compile_plan
 from midsession.core.loader import LIMITS, Node, in_order, parse, replace_variables
+from midsession.core.objects import tree_of
 from midsession.core.outline import outline
 from midsession.core.plan import CheckPlan, Plan
 from midsession.core.references import file_nodes, reference_problems
@@ -93,9 +94,18 @@ def load(path: Path, env: Mapping[str, str] | None = None, using: Language | Non
     `env` is what `${{ env.X }}` sees (the process's own environment by default), `using` another language than
     Midsession's.
     """
-    spoken = using or language()
-    source = str(path)
-    tree = parse(_source(path), source)
+    return _read(parse(_source(path), str(path)), path, env, using or language())
+
+
+def load_objects(scenario: Mapping[str, object], path: Path) -> ScenarioFile:
+    """Read a scenario from Python objects: the same keys and values as in YAML. `path` is where its file would be.
+
+    Raises ScenarioError with everything that is wrong; places are paths into the objects.
+    """
+    return _read(tree_of(scenario), path, None, language())
+
+
+def _read(tree: Node, path: Path, env: Mapping[str, str] | None, spoken: Language) -> ScenarioFile:
     readings = [
         _Reading(tree, matrix, os.environ if env is None else env, spoken) for matrix in _combinations(tree, env)
     ]

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     import asyncio
 
     from midsession.core.plan import Plan
-    from midsession.door import Bench, Run
+    from midsession.door import Bench, Given, Run
 
 SUFFIX = ".scenario.yaml"
-FAILURE_LINES = 25
 KEEP = ["always", "on-failure", "never"]
 """The words of `midsession.keep`, which is not imported for them."""
 SEED = "midsession_seed"
@@ -152,27 +151,7 @@ class _Perform:
         if run.why_ended == "interrupted":
             raise KeyboardInterrupt
         if run.exit_code:
-            pytest.fail("\n".join(failure_lines(run)), pytrace=False)
-
-
-def failure_lines(run: Run) -> list[str]:
-    """At most 25 lines: what was promised, where, what was seen, the records around it, and how to run it again."""
-    from midsession.report.terminal import finding_lines
-
-    bad = [finding for finding in run.view.findings if finding.status != "pass"]
-    end = _where(run)
-    room = FAILURE_LINES - len(end) - 1
-    lines = [f"{run.view.head.status}: {run.view.head.name} (seed {run.view.head.seed})"]
-    for finding in bad:
-        lines += [text.plain for text in finding_lines(finding, evidence=1)]
-    if len(lines) > room:
-        lines = [*lines[: room - 1], f"    … and {len(lines) - room + 1} lines more in the report"]
-    return [*lines, *end]
-
-
-def _where(run: Run) -> list[str]:
-    facts = {"run": run.kept_in, "again": run.view.head.replay}
-    return [f"{word}: {fact}" for word, fact in facts.items() if fact]
+            pytest.fail(run.explain(), pytrace=False)
 
 
 class _Engine:
@@ -193,6 +172,7 @@ class _Engine:
         import asyncio
 
         from midsession.door import Bench
+        from midsession.report.failure import ends
         from midsession.testbeds.registry import choose
 
         name = choose(self._testbed, [plan])
@@ -204,7 +184,8 @@ class _Engine:
             return self._loop.run(_result(running))
         except pytest.fail.Exception as broken_off:  # pytest-timeout, from its signal's handler
             run = self._loop.run(_interrupted(running))
-            lines = [f"{plan.name} (seed {plan.seed}): {broken_off.msg}", *(_where(run) if run else ())]
+            where = ends(run.view, run.kept_in) if run else []
+            lines = [f"{plan.name} (seed {plan.seed}): {broken_off.msg}", *where]
         pytest.fail("\n".join(lines), pytrace=False)
 
     def shut(self) -> None:
@@ -229,6 +210,44 @@ async def _interrupted(running: asyncio.Task[Run]) -> Run | None:
     [ended] = await asyncio.gather(running, return_exceptions=True)
     return None if isinstance(ended, BaseException) else ended
 
+
+# --- Python tests --------------------------------------------------------------------------------------------------
+
+
+class Midsession:
+    """What the fixture `midsession` gives: `run` as in the module, with the options of the command line."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._engine, self._node = _engine(request.config), request.node
+
+    def run(self, scenario: Given, *, keyword: str = "") -> Run:
+        """Run one scenario: a path relative to the test's own file, or a mapping. See `midsession.run`."""
+        from midsession.door import one_plan
+
+        plan = one_plan(scenario, self._engine.seed, keyword, _from_here(self._node.path.parent))
+        self._node.user_properties += [("seed", plan.seed), ("scenario", plan.source)]
+        return self._engine.perform(plan)
+
+
+@pytest.fixture
+def midsession(request: pytest.FixtureRequest) -> Midsession:
+    """Runs scenarios: `midsession.run("kill.scenario.yaml")`."""
+    return Midsession(request)
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """How events differ from what a test expects of them."""
+    if op != "==":
+        return None
+    for ours, expected in ((left, right), (right, left)):
+        if type(ours).__module__ in _COMPARED:
+            difference: Any = ours
+            return list(difference.difference(expected))
+    return None
+
+
+_COMPARED = {"midsession.core.history", "midsession.core.compared"}
+"""Where the types are that know how they differ."""
 
 _FRESH: Any = pytest.StashKey[int]()
 _ENGINE: Any = pytest.StashKey["_Engine"]()

@@ -46,15 +46,28 @@ class Selected:
         return [plan for file in self.files for plan in file.plans(seed)]
 
 
+def narrowed(files: Sequence[ScenarioFile], keyword: str = "", tags: Sequence[str] = ()) -> Selected:
+    """Of these files, the plans whose id or title fits `keyword`, with one of `tags` (if there are any).
+
+    Raises ScenarioError for a keyword that cannot be read, NothingSelected when no plan is left.
+    """
+    fits = expression(keyword)
+    chosen = [_narrowed(file, fits, set(tags)) for file in files]
+    if not any(file.variants for file in chosen):
+        raise _nothing(files, keyword, tags)
+    return Selected([file for file in chosen if file.variants])
+
+
 def select(paths: Iterable[Path], keyword: str = "", tags: Sequence[str] = ()) -> Selected:
-    """Of these files and folders, the plans whose id or title fits `keyword`, with one of `tags` (if there are any).
+    """Read these files and folders, and narrow them down, see `narrowed`.
 
     Raises ScenarioError, with the problems of every file together, and NothingSelected when no plan is left.
     """
     from midsession import language  # a worker never needs it
 
+    expression(keyword)  # a wrong one is told before any file is read
     files: list[ScenarioFile] = []
-    fits, problems = expression(keyword), list[Problem]()
+    problems: list[Problem] = []
     for path in language.collect(paths):
         try:
             files.append(language.load(path))
@@ -62,10 +75,7 @@ def select(paths: Iterable[Path], keyword: str = "", tags: Sequence[str] = ()) -
             problems += error.problems
     if problems:
         raise ScenarioError(problems)
-    chosen = [_narrowed(file, fits, set(tags)) for file in files]
-    if not any(file.variants for file in chosen):
-        raise _nothing(files, keyword, tags)
-    return Selected([file for file in chosen if file.variants])
+    return narrowed(files, keyword, tags)
 
 
 def _narrowed(file: ScenarioFile, fits: Predicate, tags: set[str]) -> ScenarioFile:

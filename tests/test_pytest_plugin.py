@@ -12,7 +12,8 @@ import pytest
 
 from midsession.door import judged
 from midsession.keep import Keep
-from midsession.pytest_plugin import FAILURE_LINES, KEEP, failure_lines
+from midsession.pytest_plugin import KEEP
+from midsession.report.failure import FAILURE_LINES
 from tests.test_cli import BROKEN, ENDLESS, GOOD, TYPO, stored
 
 pytest_plugins = ["pytester"]
@@ -90,7 +91,7 @@ def test_an_invalid_scenario_is_a_collection_error_with_the_message_alone(pytest
 def test_a_failure_is_at_most_25_lines_with_all_that_matters(tmp_path: Path) -> None:
     """Promise, place, what was seen, who broke it, the records around, the run directory, the replay command."""
     run = judged(stored(tmp_path / "run", kept=False))
-    lines = failure_lines(run)
+    lines = run.explain().split("\n")
     text = "\n".join(lines)
     assert len(lines) <= FAILURE_LINES
     assert lines[0] == "fail: a world (seed 7)"
@@ -104,7 +105,7 @@ def test_a_long_failure_is_cut_before_its_end(tmp_path: Path) -> None:
     run = judged(stored(tmp_path / "run", kept=False))
     view = run.view
     view.findings.extend([view.findings[0]] * 20)
-    lines = failure_lines(run)
+    lines = run.explain().split("\n")
     assert FAILURE_LINES - 2 <= len(lines) <= FAILURE_LINES
     assert "more in the report" in lines[-3]
     assert lines[-2].startswith("run: ")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
+from midsession.core.compared import EventCounts, EventSequence
 from midsession.core.logs import AGENT, CONDUCTOR, PROGRAM, Gap, Writer, find_gaps
 from midsession.core.outcomes import FOREVER, Connection, Outcome, connections_of, outcome_of
 from midsession.core.plan import CheckPlan, Plan
@@ -324,6 +325,27 @@ class Selection:
         """The selection client by client, in the order of their first records; records of no client are left out."""
         index = _index(self._records, attrgetter("client"))
         return {client: self._with(records) for client, records in index.items() if client is not None}
+
+    def sequence(self, *fields: str) -> EventSequence:
+        """The events in order, each with the values of these fields (if any are named), to be compared with a list."""
+        return EventSequence(self._records, fields, self._zero_ns)
+
+    def counts(self, field: str = "") -> EventCounts:
+        """How many records of each event, or of each value of a field, to be compared with a dict."""
+        return EventCounts(self._records, field, self._zero_ns)
+
+    def difference(self, expected: object) -> list[str]:
+        """In words, how the records differ from others."""
+        others = [*expected] if isinstance(expected, Selection | list | tuple) else []
+        more = Selection(self._history, [r for r in self._records if r not in others], self._origin_ns)
+        lines = more.sequence().difference([])[1:] if len(more) else []
+        return [f"{len(self)} records, where {len(others)} were expected:", *lines]
+
+    @property
+    def _zero_ns(self) -> int:
+        """The beginning of the run, as far as it is known."""
+        begun = self._history.events(Event.BEGUN).first
+        return begun.t_ns if begun else 0
 
     @property
     def first(self) -> Record | None:
