@@ -266,6 +266,28 @@ def _tell(run: Run) -> int:
 
 
 @app.command()
+def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("first.scenario.yaml")) -> None:
+    """Write a first scenario, which runs as it is, and say how to go on. Never overwrites a file."""
+    import shlex
+    from importlib.resources import files
+
+    from midsession.errors import Problem, ScenarioError
+    from midsession.report.text import visible
+
+    text = files("midsession").joinpath("first.scenario.yaml").read_text("utf-8")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ScenarioError([Problem(f"{path} is there already", "file-exists", remedy="name another file")]) from None
+    named = visible(shlex.quote(str(path)))
+    _say(f"{named} kills a server in the middle of ten sessions. It runs as it is:")
+    _say(f"  midsession run {named}")
+    _say("Put your own server in, then say what its clients say and what must hold. For an editor that helps with it:")
+    _say("  midsession schema > midsession.schema.json")
+
+
+@app.command()
 def plan(
     paths: Paths,
     seed: Annotated[int, typer.Option(envvar="MIDSESSION_SEED", min=0, help="The seed of all draws.")] = 0,

@@ -201,6 +201,28 @@ def test_list_names_each_plan(midsession: Command, tmp_path: Path) -> None:
     assert [(one["id"], one["clients"], one["tags"]) for one in listed] == [("good.scenario.yaml[n=2]", 2, ["small"])]
 
 
+def test_init_writes_no_file_over_another(midsession: Command, tmp_path: Path) -> None:
+    """Nor into a folder that is not there."""
+    (tmp_path / "mine.scenario.yaml").write_text(GOOD)
+    done = midsession("init", "mine.scenario.yaml", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "[file-exists]" in done.stderr
+    assert (tmp_path / "mine.scenario.yaml").read_text() == GOOD
+    assert midsession("init", "gone/mine.scenario.yaml", cwd=tmp_path).returncode == 3
+
+
+@pytest.mark.netns
+def test_the_first_scenario_runs_as_it_is(midsession: Command, tmp_path: Path) -> None:
+    """What `init` says to type passes, and each of its checks can fail."""
+    told = midsession("init", "my first.scenario.yaml", cwd=tmp_path)
+    assert told.returncode == 0
+    [command] = re.findall(r"^  midsession (run .*)$", told.stdout, re.MULTILINE)
+    done = process(*shlex.split(command), "--testbed", "netns", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    [run] = (tmp_path / "runs").iterdir()
+    assert midsession("audit", run, cwd=tmp_path).returncode == 0
+
+
 def test_schema_prints_a_json_schema(midsession: Command, tmp_path: Path) -> None:
     """The one that editors use."""
     assert "properties" in json.loads(midsession("schema", cwd=tmp_path).stdout)

@@ -113,6 +113,13 @@ def test_every_link_leads_somewhere() -> None:
 # --- the command line ----------------------------------------------------------------------------------------------
 
 
+def test_every_command_has_its_row() -> None:
+    """And no row is without its command."""
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert sorted(re.findall(r"^\| `midsession (\w+)", page, re.MULTILINE)) == sorted(commands)
+
+
 def test_every_option_of_run_has_its_row() -> None:
     """And no row is without its option."""
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
