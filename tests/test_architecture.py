@@ -152,3 +152,43 @@ def test_what_runs_in_a_host_starts_light(module: str) -> None:
     loaded = set(done.stdout.split())
     assert "midsession" in loaded
     assert not loaded & {"pydantic", "yaml", "typer", "rich", "jinja2", "docker", "pytest", "re2"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that a fresh interpreter has after `code`."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("code", "late"),
+    [
+        ("import midsession.cli", {"asyncio", "msgspec", "pydantic", "yaml", "rich", "jinja2", "docker", "re2"}),
+        ("import midsession.batch.workers", {"pydantic", "yaml", "rich", "jinja2", "docker", "typer"}),
+        (
+            "import midsession.door, midsession.testbeds.netns",
+            {"pydantic", "yaml", "rich", "jinja2", "docker", "typer"},
+        ),
+        ("import midsession.batch.carry_out, midsession.report.terminal", {"rich", "jinja2", "midsession.core.judge"}),
+    ],
+)
+def test_a_door_opens_before_everything_is_there(code: str, late: set[str]) -> None:
+    """What a run needs later, or not at all, is not imported at its start."""
+    loaded = loaded_by(code)
+    assert "midsession" in loaded
+    assert not loaded & late
+
+
+def test_a_scenario_loads_the_fault_and_the_checks_that_it_names() -> None:
+    """And no other: a run uses few of the many there are."""
+    path = ROOT / "scenarios" / "faults" / "kill.scenario.yaml"
+    loaded = loaded_by(
+        f"from pathlib import Path\nfrom midsession.language import plans\nplans(Path({str(path)!r}), 1)"
+    )
+    faults = {path.stem for path in (PACKAGE / "faults").glob("*.py")} - {"__init__", "base"}
+    assert {name for name in faults if f"midsession.faults.{name}" in loaded} == {"kill"}
+    checks = {path.stem for path in (PACKAGE / "checks").glob("*.py")}
+    assert {name for name in checks if f"midsession.checks.{name}" in loaded} < checks
