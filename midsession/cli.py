@@ -363,10 +363,11 @@ def doctor(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure what the faults of links really do; exits 1 when one is off.")
     ] = False,
+    case: Annotated[list[str] | None, typer.Option(help="Calibrate this alone (or these): 'delay', 'rate', …")] = None,
 ) -> None:
     """Look whether this machine has what runs need; exits 10 when something is missing."""
-    if calibrate:
-        _calibrate(for_)
+    if calibrate or case:
+        _calibrate(for_, case or [])
         return
     from midsession.doctor import examine
     from midsession.report.text import count
@@ -386,21 +387,34 @@ def doctor(
     _say(f"The testbed {testbed} has what it needs.")
 
 
-def _calibrate(testbed: str) -> None:
+def _calibrate(testbed: str, names: list[str]) -> None:
     from midsession.calibration import CASES, Outcome, calibrate
+    from midsession.report.text import visible
     from midsession.testbeds.registry import choose, make
 
+    cases = [case for case in CASES if case.name in names] if names else list(CASES)
+    if unknown := set(names) - {case.name for case in cases}:
+        _complain(
+            f"there is nothing called {sorted(unknown)[0]!r} to calibrate; there are "
+            f"{', '.join(case.name for case in CASES)}  [unknown-case]"
+        )
+        raise Done(USAGE)
+
     def tell(outcome: Outcome) -> None:
-        case = outcome.case
-        _say(f"{'✓' if outcome.kept else '✗'} {case.name:<16} by {outcome.mechanism:<8}{outcome.why}")
-        for promise in case.promises:
+        sign = "·" if outcome.lacking else "✓" if outcome.kept else "✗"
+        _say(f"{sign} {outcome.case.name:<16} by {outcome.mechanism:<8}{visible(outcome.why)}")
+        for promise in () if outcome.lacking else outcome.case.promises:
             sign = " " if promise.keeps(outcome.measured) else "✗"
             value = promise.words(outcome.measured.get(promise.measure))
             _say(f"  {sign} {promise.measure:<14} {value:>14}, asked {promise.words(promise.asked, promise.tolerance)}")
 
-    if not calibrate(make(choose(testbed)), CASES, tell):
+    outcomes = calibrate(make(choose(testbed)), cases, tell)
+    if any(not outcome.kept and not outcome.lacking for outcome in outcomes):
         _complain("a fault does not do on this machine what it says  [out-of-tolerance]")
         raise Done(1)
+    if lacking := [outcome.case.name for outcome in outcomes if outcome.lacking]:
+        _complain(f"this machine cannot do {', '.join(lacking)}  [environment-lacks]")
+        raise Done(LACKS)
     _say("Every fault of a link does what it says.")
 
 

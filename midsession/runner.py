@@ -53,8 +53,8 @@ _ABILITIES = {
     "filter": "filter packets",
     "links": "switch interfaces",
     "sockets": "destroy sockets",
-    "queue": "hold packets back",
-    "inject": "send packets in another's name",
+    "queue": "have a queue of packets",
+    "shape": "shape links",
 }
 REFUSED = "agent-refused"
 """The slug of the HarnessError for a request that an agent could not carry out."""

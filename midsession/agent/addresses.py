@@ -6,6 +6,8 @@ import fcntl
 import socket
 import struct
 
+from midsession.agent.answer import Refused
+
 _SIOCGIFADDR = 0x8915
 _SIOCGIFNETMASK = 0x891B
 
@@ -19,6 +21,14 @@ def own_addresses() -> dict[str, str]:
             if address and mask and not address.startswith(b"\x7f"):
                 found[name] = f"{socket.inet_ntoa(address)}/{int.from_bytes(mask, 'big').bit_count()}"
     return found
+
+
+def interface_of(address: str) -> str:
+    """The interface that holds an address, up or down; raises Refused."""
+    for name, held in own_addresses().items():
+        if held.partition("/")[0] == address:
+            return name
+    raise Refused(f"no interface of this host has the address {address}")
 
 
 def _ask(asker: socket.socket, what: int, interface: str) -> bytes | None:

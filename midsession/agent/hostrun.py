@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from midsession.agent import procfs
 from midsession.agent.answer import Refused
@@ -16,7 +16,7 @@ from midsession.agent.channel import Channel
 from midsession.agent.directory import Directory
 from midsession.agent.loop import Loop
 from midsession.agent.nft import NftError
-from midsession.agent.protocol import Configure
+from midsession.agent.protocol import Configure, Impair
 from midsession.agent.ruleset import Ruleset
 from midsession.agent.say import say
 from midsession.agent.source import Source
@@ -24,11 +24,23 @@ from midsession.agent.tail import Tail
 from midsession.core.pulse import BEAT_S, Pulse
 from midsession.core.record import Event, Header
 
-if TYPE_CHECKING:
-    from midsession.agent.impair import Queueing
-
 Cure = Callable[[], dict[str, Any]]
 """Undoes a fault and makes sure of it; returns the fields that prove it. Raises OSError or Refused."""
+
+
+class Mechanism(Protocol):
+    """Something that can impair this host's link. All of it raises Refused or OSError."""
+
+    name: str
+
+    def put(self, ask: Impair, key: str) -> dict[str, Any]:
+        """Begin an impairment, whose draws (if it makes any) have that key; returns facts for `injected`."""
+
+    def take(self, fault: str) -> dict[str, Any]:
+        """End it, as a `Cure`."""
+
+    def close(self) -> None:
+        """Leave nothing behind; every impairment has ended."""
 
 
 class HostRun:
@@ -45,8 +57,8 @@ class HostRun:
         self.ruleset: Ruleset | None = None
         """The packet rules of this host, once something needed them."""
         self._cures: dict[str, Cure | None] = {}
-        self.queue: Queueing | None = None
-        """What holds packets back, once something needed it."""
+        self.mechanism: Mechanism | None = None
+        """What impairs this host's link, once something needed it."""
         self.directory = Directory(ask.host, ask.directory)
         try:
             self.book = Book(self.directory, self.header("agent", 1, os.getpid()))
@@ -135,7 +147,7 @@ class HostRun:
             except (OSError, Refused) as error:
                 say(f"cannot heal {fault}: {error}")
         self._remove_rules()
-        self._close_queue()
+        self._close_mechanism()
 
     def _remove_rules(self) -> None:
         ruleset, self.ruleset = self.ruleset, None
@@ -152,13 +164,13 @@ class HostRun:
             self.book.append(Event.STALLED, stall, t_ns=now_ns)
         self._beating = self._loop.later(BEAT_S, self._beat)
 
-    def _close_queue(self) -> None:
-        queue, self.queue = self.queue, None
-        if queue is not None:
+    def _close_mechanism(self) -> None:
+        mechanism, self.mechanism = self.mechanism, None
+        if mechanism is not None:
             try:
-                queue.close()
+                mechanism.close()
             except (OSError, Refused) as error:
-                say(f"cannot take the rules of the queue away: {error}")
+                say(f"cannot take away what impaired the link: {error}")
 
     def finish(self) -> None:
         """Close the book with its trailer. What is in the files is still pushed, listed and fetched."""

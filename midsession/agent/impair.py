@@ -1,47 +1,41 @@
-"""The verbs impair and mend: what this host's link does to packets, by the mechanism that the kernel has.
+"""The verbs impair and mend: what this host's link does to packets, by a mechanism that this kernel has.
 
-The queue comes first where the kernel has one: it is exact, its draws are those of the run's seed, it measures what it
-does, and lets everything go in order when it ends. netem, where there is no queue, does the same in the kernel, but
-for what it cannot do, see `midsession.agent.shape`.
+The queue comes first: it is exact, its draws are those of the run's seed, it measures what it does, its impairments
+stack, and everything goes on in order when they end. Where a host cannot have one, netem and tbf do what they can.
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from midsession.agent.answer import Answer, Refused
-from midsession.agent.hostrun import HostRun
-from midsession.agent.loop import Loop
+from midsession.agent.hostrun import HostRun, Mechanism
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Impair, Mend
-from midsession.agent.queue import Add, Done, Failed, QueueProcess, Remove, Witness
-from midsession.agent.queue_rules import QueueRules, Way
-from midsession.agent.say import say
+from midsession.agent.queueing import Queueing
+from midsession.agent.shape import Shaping
 from midsession.core.plan import substream
 
 if TYPE_CHECKING:
     from midsession.agent.agent import Agent
 
-_ANSWER_S = 5.0
-
 
 def prepare(agent: Agent) -> None:
-    """Have the process and the hooks ready, so that an impairment has to add nothing but itself."""
-    _queueing(agent, agent.run_under_way())
+    """Have the mechanism ready, so that an impairment has to add nothing but itself."""
+    _mechanism(agent, agent.run_under_way())
 
 
 def put(agent: Agent, ask: Impair, _answer: Answer) -> dict[str, Any]:
-    """Put it in. Refused when this step impairs this host already, or when no mechanism can do it."""
+    """Put it in. Refused when this step impairs this host already, or when the mechanism cannot do it."""
     host = agent.run_under_way()
     if host.is_broken(ask.fault):
         raise Refused(f"{ask.fault} is in force already")
-    queue = _queueing(agent, host)
+    mechanism = _mechanism(agent, host)
     began_ns = now_ns()
-    queue.put(ask, substream(host.seed, "link", f"{host.name}/{ask.fault}"))
-    host.injected(ask.fault, "impair", began_ns, now_ns(), mechanism="queue", rules=queue.rules.by)
-    host.broken(ask.fault, lambda: queue.take(ask.fault))
-    return {"mechanism": "queue"}
+    facts = mechanism.put(ask, substream(host.seed, "link", f"{host.name}/{ask.fault}"))
+    host.injected(ask.fault, "impair", began_ns, now_ns(), mechanism=mechanism.name, **facts)
+    host.broken(ask.fault, lambda: mechanism.take(ask.fault))
+    return {"mechanism": mechanism.name}
 
 
 def take(agent: Agent, ask: Mend, _answer: Answer) -> dict[str, Any]:
@@ -52,69 +46,14 @@ def take(agent: Agent, ask: Mend, _answer: Answer) -> dict[str, Any]:
 VERBS: dict[type[Any], Any] = {Impair: put, Mend: take}
 
 
-def _queueing(agent: Agent, host: HostRun) -> Queueing:
-    if host.queue is None:
-        host.queue = Queueing(agent.loop, host)
-    return host.queue
-
-
-class Queueing:
-    """The queue of one host's run, made at the first need and closed at the run's end: its process, and its rules.
-
-    Raises Refused, OSError where this host cannot have one.
-    """
-
-    def __init__(self, loop: Loop, host: HostRun) -> None:
-        self._loop, self._host = loop, host
-        self.rules = QueueRules()
-        self._overrun = 0
-        self._process = QueueProcess()
-        self._loop.reader(self._process.fileno(), self._listen)
-
-    def put(self, ask: Impair, key: str) -> None:
-        """The process first, then the rules: no packet waits for a reader. Raises Refused, OSError."""
-        peers = None if ask.peers is None else tuple(ask.peers)
-        self._order(Add(ask.fault, ask.how, ask.direction, ask.peers, key))
+def _mechanism(agent: Agent, host: HostRun) -> Mechanism:
+    """The one of this run, chosen at the first need. Raises Refused where there is none."""
+    if host.mechanism is None:
         try:
-            self.rules.put(ask.fault, Way(ask.own, peers, ask.direction))
-        except Refused:
-            self._order(Remove(ask.fault))
-            raise
-
-    def take(self, fault: str) -> dict[str, Any]:
-        """The cure: what is held goes on in order, then no more packets come. Returns the last counts."""
-        done = self._order(Remove(fault))
-        self.rules.take(fault)
-        overrun, self._overrun = done.overrun - self._overrun, done.overrun
-        return {**done.counts, **({"overrun": overrun} if overrun else {})}
-
-    def close(self) -> None:
-        """Take away the rules, then the process. Raises Refused."""
-        self._loop.forget(self._process.fileno())
-        try:
-            self.rules.remove()
-        finally:
-            self._process.end()
-
-    def _order(self, order: Add | Remove) -> Done:
-        self._process.ask(order)
-        until = time.monotonic() + _ANSWER_S
-        while (left_s := until - time.monotonic()) > 0:
-            answer = self._process.hear(left_s)
-            if isinstance(answer, Done):
-                return answer
-            self._take_in(answer)
-        raise Refused(f"the process that holds the packets does not answer: not within {_ANSWER_S:g} s")
-
-    def _listen(self) -> None:
-        try:
-            self._take_in(self._process.hear(0))
-        except (OSError, Refused) as error:
-            self._loop.forget(self._process.fileno())
-            say(f"the queue of packets: {error}")  # the next order, or cure, is refused
-
-    def _take_in(self, answer: Witness | Done | Failed | None) -> None:
-        if isinstance(answer, Witness):
-            self._host.witnessed(answer.fault, "queue", **answer.counts)
-        elif isinstance(answer, Failed):
-            raise Refused(answer.error)
+            host.mechanism = Queueing(agent.loop, host)
+        except (Refused, OSError) as no_queue:
+            try:
+                host.mechanism = Shaping(agent.loop, host)
+            except Refused as no_netem:
+                raise Refused(f"{no_queue}; {no_netem}") from no_netem
+    return host.mechanism

@@ -1,4 +1,4 @@
-"""What the agent needs of libc and Python does not offer: inotify(7), prctl(2), capset(2)."""
+"""What the agent needs of libc and Python does not offer: inotify(7), prctl(2), capset(2), sched_setattr(2)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import struct
 IN_MODIFY = 0x002
 IN_CREATE = 0x100
 CAP_NET_ADMIN = 12
+CAP_NET_RAW = 13
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
 _PR_SET_TIMERSLACK = 29
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -62,6 +64,17 @@ def die_with_parent() -> None:
 def wake_exactly() -> None:
     """Waits of this thread end within a microsecond of their time, and not 50 (prctl(2))."""
     _checked(_libc().prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0))
+
+
+def run_promptly() -> None:
+    """Ask for slices of 0.1 ms: who asks for short ones is woken sooner on a busy machine, and gets no more in all.
+
+    Any process may (sched_setattr(2), Linux 6.12); an older kernel, or one that we do not know to call, goes without.
+    """
+    number = _SCHED_SETATTR.get(os.uname().machine)
+    if number is not None:
+        attributes = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, 0, 0, 100_000, 0, 0)
+        _libc().syscall(number, 0, attributes, 0)
 
 
 def _libc() -> ctypes.CDLL:

@@ -96,9 +96,9 @@ class Line:
         return path
 
     def _leave(self, packet: Packet) -> None:
-        self.waiting -= packet.number is not None
+        self.waiting -= not packet.copy
         self._out(packet)
 
     def _lost(self, packet: Packet) -> None:
-        self.waiting -= packet.number is not None
+        self.waiting -= not packet.copy
         self._lose(packet)

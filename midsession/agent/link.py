@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
-from midsession.agent.addresses import own_addresses
+from midsession.agent.addresses import interface_of
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Link
@@ -23,7 +23,7 @@ _FLAGS = "16sh6x"
 def switch(agent: Agent, ask: Link, _answer: Answer) -> dict[str, Any]:
     """Down (a fault's begin, or a part of it) or up (its end, or a part of it)."""
     host = agent.run_under_way()
-    interface = _interface(ask.own)
+    interface = interface_of(ask.own)
     if ask.up and host.is_broken(ask.fault):
         return host.heal(ask.fault)
     began_ns = now_ns()
@@ -41,14 +41,6 @@ VERBS: dict[type[Any], Any] = {Link: switch}
 def _cure(interface: str) -> dict[str, Any]:
     _set(interface, True)
     return {"interface": interface}
-
-
-def _interface(address: str) -> str:
-    """The interface that holds an address, up or down; raises Refused."""
-    for name, held in own_addresses().items():
-        if held.partition("/")[0] == address:
-            return name
-    raise Refused(f"no interface of this host has the address {address}")
 
 
 def _set(interface: str, up: bool) -> None:

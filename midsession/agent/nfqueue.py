@@ -51,17 +51,18 @@ _VERDICTS_AT_ONCE = 256
 
 
 class NfQueue:
-    """The queue `number` of this network namespace. Raises OSError where the kernel has none, or it is taken.
+    """The queue `number` of this network namespace; its packets come `whole`, or their IP headers alone.
 
-    Fails open: what finds the socket's buffer full passes unharmed; it is counted in `overrun`.
+    Raises OSError where the kernel has none, or it is taken. Fails open: what finds the socket's buffer full passes
+    unharmed; it is counted in `overrun`.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, whole: bool = False) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
         self._socket.bind((0, 0))
         _enlarge(self._socket)
         self._family = _FAMILY.pack(socket.AF_UNSPEC, 0, number)
-        self._whole = False
+        self._whole = whole
         self._last = 0
         self.overrun = 0
         self._accept = self._verdict(_ACCEPT)
@@ -134,7 +135,7 @@ class NfQueue:
         # The payload is the last attribute, and no packet is shorter than an IP header.
         data = _payload(message) if self._whole else message[-_IP_HEADER_BYTES:]
         peer = data[12:16] if hook == PREROUTING else data[16:20]
-        return Packet(number, (hook, peer), int.from_bytes(data[2:4], "big"), data)
+        return Packet(number, (hook, peer), data)
 
     def _count(self, number: int) -> None:
         """The kernel numbers what it tries to send: a gap is what did not fit."""

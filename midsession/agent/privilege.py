@@ -2,7 +2,8 @@
 
 An engine gives a capability to a container's root alone (an ordinary user's first exec loses it). So an agent that has
 to break its network starts as root, with that capability and what it takes to become somebody else; here it becomes
-that user and keeps CAP_NET_ADMIN. The programs that it starts are the same user, without any capability.
+that user and keeps CAP_NET_ADMIN, and CAP_NET_RAW, with which packets that were held back are sent. The programs that
+it starts are the same user, without any capability.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ USER_VARIABLE = "MIDSESSION_USER"
 """The number of the user, and of the group, that the agent becomes."""
 
 _NET_ADMIN = 1 << libc.CAP_NET_ADMIN
+_KEPT = _NET_ADMIN | 1 << libc.CAP_NET_RAW
 
 
 def become(user: int) -> None:
-    """Be that user and its group from now on, with CAP_NET_ADMIN as the one capability. Raises OSError."""
+    """Be that user and its group from now on, with these two capabilities and no other. Raises OSError."""
     libc.keep_capabilities(True)
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
-    libc.set_capabilities(_NET_ADMIN, inheritable=0)
+    libc.set_capabilities(_KEPT, inheritable=0)
     libc.keep_capabilities(False)
 
 
@@ -45,9 +47,9 @@ def lent() -> Iterator[None]:
     if os.geteuid() == 0:
         yield
         return
-    libc.set_capabilities(_NET_ADMIN, inheritable=_NET_ADMIN)
+    libc.set_capabilities(_KEPT, inheritable=_NET_ADMIN)
     libc.raise_ambient(libc.CAP_NET_ADMIN)
     try:
         yield
     finally:
-        libc.set_capabilities(_NET_ADMIN, inheritable=0)  # what is not inheritable is not ambient
+        libc.set_capabilities(_KEPT, inheritable=0)  # what is not inheritable is not ambient

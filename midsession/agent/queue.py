@@ -24,10 +24,10 @@ from midsession.agent.nfqueue import OUTPUT, PREROUTING, NfQueue
 from midsession.agent.say import say
 from midsession.agent.stages import Counts, Packet, stage_of
 
-NUMBER = 0
-"""The queue's number in its network namespace."""
+TO, FROM = 0, 1
+"""The numbers of the queues of packets to this host, and of those from it, in its network namespace."""
 MARK = 0x4D53
-"""The mark (SO_MARK) of copies that we made: the rules must let them pass."""
+"""The mark (SO_MARK) of packets that we send: the rules must let them pass."""
 _HOOKS: dict[Direction, frozenset[int]] = {
     "to": frozenset({PREROUTING}),
     "from": frozenset({OUTPUT}),
@@ -35,6 +35,7 @@ _HOOKS: dict[Direction, frozenset[int]] = {
 }
 _MESSAGE_BYTES = 1 << 20
 _LONGEST_S = 60.0
+_UP_S = 5.0
 
 
 class Add(msgspec.Struct, frozen=True, tag="add"):
@@ -89,6 +90,10 @@ class QueueProcess:
             _be_the_process(theirs)
         theirs.close()
         procfs.helpers.add(self.pid)
+        answer = self.hear(_UP_S)
+        if not isinstance(answer, Done):
+            self.end()
+            raise OSError(answer.error if isinstance(answer, Failed) else f"no process within {_UP_S:g} s")
 
     def fileno(self) -> int:
         """Readable when there is a `Witness`, or the process is gone."""
@@ -125,6 +130,7 @@ def _be_the_process(orders: socket.socket) -> NoReturn:
         libc.die_with_parent()
         _leave_the_agent(orders.fileno())
         libc.wake_exactly()
+        libc.run_promptly()
         _Worker(orders).run()
         code = 0
     except OSError as error:
@@ -145,24 +151,34 @@ def _leave_the_agent(kept: int) -> None:
 
 
 class _Worker:
-    """The loop of the process: packets, instants, orders."""
+    """The loop of the process: packets, instants, orders.
+
+    Packets to this host wait in the kernel for their verdict. Those from it are taken away from the kernel, and sent
+    by us when their time has come: as long as the kernel had them, they would count as not sent yet, and TCP sends no
+    more than a millisecond's worth of those (TCP small queues, tcp_small_queue_check).
+    """
 
     def __init__(self, orders: socket.socket) -> None:
         self._orders = orders
-        self._queue = NfQueue(NUMBER)
+        self._to, self._from = NfQueue(TO), NfQueue(FROM, whole=True)
         self._line = Line(self._out, self._lose)
-        self._sender: socket.socket | None = None
+        self._sender = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
+        self._sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
         self._unproven: set[str] = set()
 
     def run(self) -> None:
-        """Go round until the agent closes its end."""
-        readers: tuple[NfQueue | socket.socket, ...] = (self._queue, self._orders)
+        """Say that all is ready, then go round until the agent closes its end."""
+        self._say(Done())
+        readers: tuple[NfQueue | socket.socket, ...] = (self._to, self._from, self._orders)
         while True:
             ready, _, _ = select.select(readers, (), (), self._patience())
-            if self._queue in ready:
-                self._queue.receive(self._enter)
+            if self._to in ready:
+                self._to.receive(self._enter)
+            if self._from in ready:
+                self._from.receive(self._take_away)
+                self._from.flush()
             self._line.let_go(time.monotonic())
-            self._queue.flush()
+            self._to.flush()
             if self._unproven:
                 self._tell_witnesses()
             if self._orders in ready and not self._obey():
@@ -175,23 +191,22 @@ class _Worker:
     def _enter(self, packet: Packet) -> None:
         self._line.enter(packet, time.monotonic())
 
+    def _take_away(self, packet: Packet) -> None:
+        self._from.drop(packet)
+        packet.number = None
+        self._line.enter(packet, time.monotonic())
+
     def _out(self, packet: Packet) -> None:
         if packet.number is not None:
-            self._queue.accept(packet)
-        else:
-            self._send_copy(packet)
+            self._to.accept(packet)
+            return
+        self._to.flush()  # a copy comes behind its original
+        with contextlib.suppress(OSError):  # a link that is down, or another fault's rule, takes it as it comes
+            self._sender.sendto(packet.data, (socket.inet_ntoa(packet.data[16:20]), 0))
 
     def _lose(self, packet: Packet) -> None:
         if packet.number is not None:
-            self._queue.drop(packet)
-
-    def _send_copy(self, packet: Packet) -> None:
-        """Behind its original, whose verdict must be with the kernel first. Its mark lets it pass our rules."""
-        self._queue.flush()
-        if self._sender is None:
-            self._sender = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
-            self._sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
-        self._sender.sendto(packet.data, (socket.inet_ntoa(packet.data[16:20]), 0))
+            self._to.drop(packet)
 
     def _tell_witnesses(self) -> None:
         for fault in [fault for fault in self._unproven if self._line.stages[fault].proven]:
@@ -213,16 +228,16 @@ class _Worker:
         peers = None if order.peers is None else frozenset(map(socket.inet_aton, order.peers))
         stage = stage_of(order.ask, order.key)
         if stage.whole:
-            self._queue.want_whole()
+            self._to.want_whole()
         self._line.add(order.fault, stage, _HOOKS[order.direction], peers)
         self._unproven.add(order.fault)
         self._say(Done())
 
     def _remove(self, fault: str) -> None:
         counts = self._line.remove(fault, time.monotonic())
-        self._queue.flush()
+        self._to.flush()
         self._unproven.discard(fault)
-        self._say(Done(counts, self._line.overrun + self._queue.overrun))
+        self._say(Done(counts, self._line.overrun + self._to.overrun + self._from.overrun))
 
     def _say(self, answer: Witness | Done) -> None:
         self._orders.send(_encode(answer))

@@ -18,9 +18,10 @@ from midsession.agent import privilege
 from midsession.agent.answer import Refused
 from midsession.agent.impairment import Direction
 from midsession.agent.nft import Nft, NftError
-from midsession.agent.queue import MARK, NUMBER
+from midsession.agent.queue import FROM, MARK, TO
 
 _TABLE = "midsession_queue"
+_NUMBERS = {"to": TO, "from": FROM}
 _CHAINS = {"to": "midsession-to", "from": "midsession-from"}
 _EMPTY_CHAINS = [f":{chain} - [0:0]" for chain in _CHAINS.values()]
 """As iptables-restore has it: made where they are not there, else emptied."""
@@ -68,7 +69,7 @@ def _nft_can() -> bool:
     """Whether this kernel's nftables know `queue`: tried in a table that is never there, since one transaction makes
     and removes it."""
     name = f"{_TABLE}_probe"
-    rule = f"add rule ip {name} c queue num {NUMBER} bypass"
+    rule = f"add rule ip {name} c queue num {TO} bypass"
     try:
         Nft().run(f"add table ip {name}\nadd chain ip {name} c\n{rule}\ndelete table ip {name}")
     except NftError:
@@ -98,12 +99,13 @@ class _Nft:
 
 
 def _nft_chain(direction: str, ways: Sequence[Way]) -> str:
-    own, peer = ("daddr", "saddr") if direction == "to" else ("saddr", "daddr")
+    own, peer, outside = ("daddr", "saddr", "iifname") if direction == "to" else ("saddr", "daddr", "oifname")
     rules = []
     for way in ways:
         if way.direction in ("both", direction):
             peers = "" if way.peers is None else f"ip {peer} {{ {', '.join(map(_address, way.peers))} }}"
-            rules.append(f"ip {own} {_address(way.own)} {peers} meta mark != {MARK} queue num {NUMBER} bypass")
+            fits = f'{outside} != "lo" ip {own} {_address(way.own)} {peers} meta mark != {MARK}'
+            rules.append(f"{fits} queue num {_NUMBERS[direction]} bypass")
     hook = _HOOKS[direction].lower()
     return f"chain {hook} {{ type filter hook {hook} priority -300; policy accept;\n" + "\n".join(rules) + "\n}"
 
@@ -139,12 +141,12 @@ class _Iptables:
 
 
 def _iptables_rules(way: Way) -> Iterable[str]:
-    for direction, (own, peer) in {"to": ("-d", "-s"), "from": ("-s", "-d")}.items():
+    for direction, (outside, own, peer) in {"to": ("-i", "-d", "-s"), "from": ("-o", "-s", "-d")}.items():
         if way.direction in ("both", direction):
             for address in [None] if way.peers is None else way.peers:
                 narrow = "" if address is None else f" {peer} {_address(address)}"
-                fits = f"{own} {_address(way.own)}{narrow} -m mark ! --mark {MARK}"
-                yield f"-A {_CHAINS[direction]} {fits} -j NFQUEUE --queue-num {NUMBER} --queue-bypass"
+                fits = f"! {outside} lo {own} {_address(way.own)}{narrow} -m mark ! --mark {MARK}"
+                yield f"-A {_CHAINS[direction]} {fits} -j NFQUEUE --queue-num {_NUMBERS[direction]} --queue-bypass"
 
 
 def _address(text: str) -> str:

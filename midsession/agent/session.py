@@ -91,7 +91,11 @@ def _nothing(_agent: Agent) -> None:
     """Most abilities need no preparation."""
 
 
-_PREPARE: dict[str, Callable[[Agent], None]] = {"filter": filters.prepare, "queue": impair.prepare}
+_PREPARE: dict[str, Callable[[Agent], None]] = {
+    "filter": filters.prepare,
+    "queue": impair.prepare,
+    "shape": impair.prepare,
+}
 
 
 VERBS: dict[type[Any], Any] = {

@@ -27,21 +27,28 @@ Counts = dict[str, int | float]
 
 
 class Packet:
-    """A packet under way. `number` is the kernel's, in its own bytes; None for a copy that we made.
+    """A packet under way. `number` is the kernel's, in its own bytes; None for one that the kernel has not any more.
 
     `data` is the whole IP packet where a stage needs it, else no more than its header.
     """
 
-    __slots__ = ("changed", "data", "flow", "number", "size")
+    __slots__ = ("changed", "copy", "data", "flow", "number", "size")
 
-    def __init__(self, number: bytes | None, flow: Flow, size: int, data: bytes) -> None:
-        self.number, self.flow, self.size, self.data = number, flow, size, data
-        self.changed = False
+    def __init__(self, number: bytes | None, flow: Flow, data: bytes) -> None:
+        self.number, self.flow, self.data = number, flow, data
+        self.size = int.from_bytes(data[2:4], "big")
+        self.changed = self.copy = False
 
     @property
     def whole(self) -> bool:
         """False for one that came before a stage wanted whole packets."""
         return len(self.data) >= self.size
+
+    def twin(self) -> Packet:
+        """A copy of it."""
+        twin = Packet(None, self.flow, self.data)
+        twin.copy = True
+        return twin
 
 
 class Stage(ABC):
@@ -212,11 +219,11 @@ class DuplicateStage(Stage):
     def take(self, packet: Packet, now: float) -> None:
         self.counts["seen"] += 1
         chosen = self._choice.of(packet) and packet.whole
-        copy = Packet(None, packet.flow, packet.size, packet.data) if chosen else None
+        twin = packet.twin() if chosen else None
         self.onward(packet, now)
-        if copy is not None:
+        if twin is not None:
             self.counts["packets"] += 1
-            self.onward(copy, now)
+            self.onward(twin, now)
 
 
 class CorruptStage(Stage):

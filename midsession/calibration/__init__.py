@@ -19,6 +19,7 @@ from midsession.core.plan import Plan
 from midsession.core.record import Event
 from midsession.core.verdict import Status
 from midsession.door import Bench, Run
+from midsession.errors import EnvironmentLacks
 from midsession.language import plans
 from midsession.testbeds import Testbed
 
@@ -67,12 +68,16 @@ _NO_FAULT = """
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one case came to. `measured` is empty when the run gave nothing; `why` says so then."""
+    """What one case came to. `measured` is empty when the run gave nothing; `why` says so then.
+
+    `lacking`: this machine cannot do it at all, so that there is nothing to measure.
+    """
 
     case: Case
     measured: Measured
     mechanism: str
     why: str = ""
+    lacking: bool = False
 
     @property
     def kept(self) -> bool:
@@ -85,26 +90,30 @@ class Outcome:
         return [promise for promise in self.case.promises if not promise.keeps(self.measured)]
 
 
-def calibrate(testbed: Testbed, cases: Iterable[Case], told: Callable[[Outcome], None]) -> bool:
-    """Measure each case and tell what came of it; True when all kept their promises.
-
-    Raises EnvironmentLacks where the testbed cannot do it. Not for use inside a running event loop.
-    """
+def calibrate(testbed: Testbed, cases: Iterable[Case], told: Callable[[Outcome], None]) -> list[Outcome]:
+    """Measure each case, telling what came of it as it comes. Not for use inside a running event loop."""
     return asyncio.run(_calibrate(testbed, cases, told))
 
 
-async def _calibrate(testbed: Testbed, cases: Iterable[Case], told: Callable[[Outcome], None]) -> bool:
-    kept = True
+async def _calibrate(testbed: Testbed, cases: Iterable[Case], told: Callable[[Outcome], None]) -> list[Outcome]:
+    outcomes = []
     with tempfile.TemporaryDirectory(prefix="midsession-calibration-") as folder:
         bench = Bench(testbed, Path(folder))
         try:
             for case in cases:
-                outcome = _outcome(case, await bench.perform(_plan(case, Path(folder))))
+                outcome = await _measure(bench, case, Path(folder))
                 told(outcome)
-                kept = kept and outcome.kept
+                outcomes.append(outcome)
         finally:
             await bench.shut()
-    return kept
+    return outcomes
+
+
+async def _measure(bench: Bench, case: Case, folder: Path) -> Outcome:
+    try:
+        return _outcome(case, await bench.perform(_plan(case, folder)))
+    except EnvironmentLacks as lacks:
+        return Outcome(case, {}, "-", str(lacks), lacking=True)
 
 
 def _plan(case: Case, folder: Path) -> Plan:

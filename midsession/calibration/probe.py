@@ -96,29 +96,37 @@ class _Sink:
 
 def _account(arrivals: list[tuple[int, int, int]], sent: int) -> dict[str, float]:
     copies = Counter(number for number, _, _ in arrivals)
-    delays = sorted((came - left) / 1e6 for _, left, came in arrivals)
+    delays = [(came - left) / 1e6 for _, left, came in arrivals]
+    late = _late_delays(arrivals)
     bursts = _bursts(set(range(sent)) - set(copies))
     return {
         "sent": sent,
         "lost_share": (sent - len(copies)) / sent,
         "burst": statistics.fmean(bursts) if bursts else 0.0,
         "twice_share": sum(n > 1 for n in copies.values()) / len(copies),
-        "late_share": _late(arrivals) / len(arrivals),
+        "late_share": len(late) / len(arrivals),
         "mean_ms": statistics.fmean(delays),
-        "p50_ms": delays[len(delays) // 2],
-        "p99_ms": delays[len(delays) * 99 // 100],
-        "worst_ms": delays[-1],
-        "spread_ms": statistics.pstdev(delays),
+        "p50_ms": _rank(delays, 0.5),
+        "p90_ms": _rank(delays, 0.9),
+        "p99_ms": _rank(delays, 0.99),
+        "middle_ms": _rank(delays, 0.75) - _rank(delays, 0.25),
+        "overtaken_ms": _rank(late, 0.5),
         "first_ns": min(came for _, _, came in arrivals),
         "last_ns": max(came for _, _, came in arrivals),
     }
 
 
-def _late(arrivals: list[tuple[int, int, int]]) -> int:
-    """How many came after one that was sent behind them; copies are left out."""
-    late, highest = 0, -1
-    for number, _, _ in arrivals:
-        late += number < highest
+def _rank(values: list[float], share: float) -> float:
+    """The value below which that share of the others lies; 0 where there is none."""
+    return sorted(values)[int(len(values) * share)] if values else 0.0
+
+
+def _late_delays(arrivals: list[tuple[int, int, int]]) -> list[float]:
+    """The delays of those that were overtaken."""
+    late, highest = [], -1
+    for number, left, came in arrivals:
+        if number < highest:
+            late.append((came - left) / 1e6)
         highest = max(highest, number)
     return late
 

@@ -20,9 +20,9 @@ SERVICE: frozenset[TargetKind] = frozenset({"service"})
 ANY: frozenset[TargetKind] = SERVICE | {"client group"}
 SESSIONS: frozenset[TargetKind] = frozenset({"client group", "client"})
 
-Ability = Literal["filter", "links", "sockets", "queue", "inject"]
-"""What an agent may be able to do to its host's network: filter packets, switch interfaces, destroy sockets, hold
-packets back, send packets in another's name."""
+Ability = Literal["filter", "links", "sockets", "queue", "shape"]
+"""What an agent may be able to do to its host's network: filter packets, switch interfaces, destroy sockets, have a
+queue of packets, shape its link (by that queue, or by the kernel)."""
 
 
 @dataclass(frozen=True, slots=True)

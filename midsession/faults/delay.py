@@ -28,6 +28,7 @@ class Delay(LinkFault):
     """
 
     verb = "delay"
+    needs = frozenset({"shape"})
 
     latency_s: float
     jitter_s: float = 0.0

@@ -22,7 +22,6 @@ class Duplicate(LinkFault):
     """
 
     verb = "duplicate"
-    needs = frozenset({"queue", "inject"})
 
     rate_share: float | None = None
     every: int | None = None

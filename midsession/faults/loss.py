@@ -51,8 +51,8 @@ class Loss(PacketFault):
         PacketFault.__post_init__(self)
 
     def abilities(self) -> frozenset[Ability]:
-        """Bursts are made by the queue, all else by a rule."""
-        return self.needs if self.burst is None else frozenset({"queue"})
+        """Bursts are an impairment of the link, all else is a rule."""
+        return self.needs if self.burst is None else frozenset({"shape"})
 
     def rule(self, step: str, scene: Scene) -> Filter:
         """Drop some of what arrives."""

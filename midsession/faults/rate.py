@@ -23,6 +23,7 @@ class Rate(LinkFault):
     """
 
     verb = "rate"
+    needs = frozenset({"shape"})
 
     bandwidth_bytes_per_s: int
     queue_s: float = 0.2

@@ -219,7 +219,7 @@ def test_a_testbed_that_cannot_do_it_says_so_before_it_begins(verb: str, tmp_pat
     (plan,) = plans(SCENARIOS / f"{verb}.scenario.yaml", 1)
     clock = FakeClock()
     testbed = FakeTestbed(clock)
-    testbed.unable = dict.fromkeys(("filter", "links", "sockets", "queue", "inject"), "run it with `--testbed netns`")
+    testbed.unable = dict.fromkeys(("filter", "links", "sockets", "queue", "shape"), "run it with `--testbed netns`")
     with pytest.raises(EnvironmentLacks, match="--testbed netns") as lacks:
         run_on(clock, run_plan(plan, testbed, tmp_path, clock=clock))
     assert (lacks.value.slug, lacks.value.exit_code) == ("no-ability", 10)

@@ -29,7 +29,7 @@ BROKEN = [
     for plan in plans(path.relative_to(ROOT), SEED)
     if any(FAULTS[step.verb].needs for step in plan.timeline if step.verb in FAULTS)
 ]
-NET_ADMIN = 1 << 12
+NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
 
 
 class Powers(Listener):
@@ -97,7 +97,7 @@ def test_a_network_is_broken_with_no_more_power_than_that_takes(
         assert ("CAP_NET_ADMIN" in str(host["CapAdd"]), bool(host["CapAdd"])) == (name in broken, name in broken)
         assert "docker.sock" not in json.dumps(container["Mounts"])
         agent, *programs = seen.processes[name].values()
-        assert int(agent["CapEff"], 16) == (NET_ADMIN if name in broken else 0)
+        assert int(agent["CapEff"], 16) == (NET_ADMIN | NET_RAW if name in broken else 0)
         assert programs
         for process in (agent, *programs):
             assert set(process["Uid"].split()) == {"1000"}

@@ -51,11 +51,8 @@ class DockerTestbed:
         self.kept: list[LiveProject] = []
 
     def remedy_for(self, ability: str) -> str | None:
-        """Its agents can do nearly everything: those of hosts whose network a fault breaks are given NET_ADMIN.
-
-        They are not given NET_RAW, with which packets are sent in another's name.
-        """
-        return "run it with `--testbed netns`" if ability == "inject" else None
+        """Its agents can do everything: those of hosts whose network a fault breaks are given what it takes."""
+        return None
 
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
         """Take a kept project or make one, and have its agents begin the run."""

@@ -35,8 +35,9 @@ WRITABLE = [_STATE, "/tmp", "/dev/shm", "/dev/mqueue"]
 """Where our own programs can write: everything else in their containers is read-only."""
 _USER = 1000
 """Who runs our images, see Dockerfile."""
-_BREAKS_ITS_NETWORK: dict[str, Any] = {"user": "0:0", "cap_add": ["NET_ADMIN", "SETGID", "SETUID"]}
-"""Root, for as long as it takes the agent to become `_USER` with nothing but NET_ADMIN, which only root is given."""
+_BREAKS_ITS_NETWORK: dict[str, Any] = {"user": "0:0", "cap_add": ["NET_ADMIN", "NET_RAW", "SETGID", "SETUID"]}
+"""Root, for as long as it takes the agent to become `_USER` with nothing but NET_ADMIN and NET_RAW; only root is given
+them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,13 @@ from midsession.programs import programs_directory
 from midsession.testbeds import Inbox
 from midsession.testbeds.hosts import AgentHost
 from midsession.testbeds.link import AgentLink, receive_hello
-from midsession.testbeds.netns.abilities import packet_queue
+from midsession.testbeds.netns.abilities import netem, packet_queue
 from midsession.testbeds.netns.confinement import Limits
 from midsession.testbeds.netns.warmth import WarmProcess, take
 from midsession.testbeds.netns.world import MAX_HOSTS, Answer, HostOrder, WorldOrder
 
 NETWORK = ipaddress.IPv4Network("10.77.0.0/16")
+_A_QUEUE = "install iptables (Debian: apt-get install iptables), on a kernel with NFQUEUE (nfnetlink_queue)"
 _UP_S = 10.0
 _DOWN_S = 5.0
 _CLIENTS_PER_FLEET = 8000  # a process may hold 20,000 descriptors at most on common machines (RLIMIT_NOFILE)
@@ -54,7 +55,9 @@ class NetnsTestbed:
         if ability == "filter" and not nft.available():
             return "install nftables (Debian: apt-get install nftables)"
         if ability == "queue" and not packet_queue():
-            return "install iptables (Debian: apt-get install iptables), on a kernel with NFQUEUE (nfnetlink_queue)"
+            return f"{_A_QUEUE} (netem cannot do it)"
+        if ability == "shape" and not packet_queue() and not netem():
+            return f"{_A_QUEUE}, or one with sch_netem"
         return None
 
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:

@@ -8,6 +8,7 @@ from functools import cache
 _NAMESPACES = ("unshare", "--user", "--map-root-user", "--net")
 _TRIES_S = 10.0
 _BY_NFT = ("nft", "-f", "-"), "table ip t { chain c { type filter hook output priority 0; queue num 0 bypass } }"
+_BY_TC = ("tc", "-batch", "-")
 _BY_IPTABLES = ("iptables-restore",), "*raw\n-A OUTPUT -j NFQUEUE --queue-num 0 --queue-bypass\nCOMMIT\n"
 
 
@@ -15,6 +16,12 @@ _BY_IPTABLES = ("iptables-restore",), "*raw\n-A OUTPUT -j NFQUEUE --queue-num 0 
 def packet_queue() -> bool:
     """Whether packets can be sent to a queue, by either tool (see `midsession.agent.queue_rules`)."""
     return any(_works(*attempt) for attempt in (_BY_NFT, _BY_IPTABLES))
+
+
+@cache
+def netem() -> bool:
+    """Whether the kernel has netem and tc is there (see `midsession.agent.shape`)."""
+    return _works(_BY_TC, "qdisc add dev lo root netem delay 1ms\n")
 
 
 def _works(argv: tuple[str, ...], text: str) -> bool:

@@ -1,0 +1,213 @@
+"""netem and tbf by tc(8): a link's delay, rate and bursts of loss where the kernel has no queue of packets for us.
+
+Each impairment has an interface of its own in each direction (ifb), to which packets are redirected on their way in or
+out, and on which the kernel impairs them; so only those of the two hosts are touched, and what is lost there is not
+told to the sender. What netem has no counter for cannot be proven, and is refused: it needs the queue. Differences: two
+impairments do not stack for the same packets, draws are the kernel's own, and when one is healed, what is held arrives
+in its time, behind what is sent meanwhile (netem cannot be emptied in order).
+
+Sources: tc-netem(8), tc-tbf(8), net/sched/sch_netem.c (with `rate`, a packet never overtakes the one before it).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from midsession.agent import impairment, privilege
+from midsession.agent.addresses import interface_of
+from midsession.agent.answer import Refused
+from midsession.agent.hostrun import HostRun
+from midsession.agent.loop import Loop, Timer
+from midsession.agent.protocol import Impair
+
+_WITHIN_S = 5.0
+_LOOK_S = 0.05
+_MOST_PACKETS = 1_000_000
+_NO_RATE = "100gbit"
+_LEAST_BURST_BYTES = 3028
+"""Two packets of an Ethernet."""
+_BURSTS_PER_S = 100
+_HOOKS = {"to": ("ingress", "dst", "src"), "from": ("egress", "src", "dst")}
+
+
+@dataclass(frozen=True, slots=True)
+class _Shaped:
+    """An impairment in force: its interface for each direction, the filters that lead there, how it is proven."""
+
+    ask: Impair
+    devices: dict[str, str]
+    preference: int
+    proof: Callable[[dict[str, int]], bool]
+
+
+class Shaping:
+    """The impairments of one host's link, made by the kernel. Raises Refused where it cannot."""
+
+    name = "netem"
+
+    def __init__(self, loop: Loop, host: HostRun) -> None:
+        self._loop, self._host = loop, host
+        self._shaped: dict[str, _Shaped] = {}
+        self._looks: dict[str, Timer] = {}
+        self._numbers = itertools.count(1)
+        self._hooked: set[str] = set()
+        self._draining: set[str] = set()
+        _try_netem()
+
+    def put(self, ask: Impair, _key: str) -> dict[str, Any]:
+        """Redirect the packets to interfaces that impair them. Returns what `injected` should say."""
+        words, proof = qdisc(ask.how)
+        self._refuse_second(ask)
+        link, number = interface_of(ask.own), next(self._numbers)
+        directions = ["to", "from"] if ask.direction == "both" else [ask.direction]
+        shaped = _Shaped(ask, {d: f"ms{number}{d}" for d in directions}, number, proof)
+        if link not in self._hooked:
+            _tc(f"qdisc add dev {link} clsact")
+            self._hooked.add(link)
+        for direction, device in shaped.devices.items():
+            _ip(f"link add {device} type ifb", f"link set {device} up")
+            _tc(f"qdisc add dev {device} root {words}", *_filters(ask, link, direction, device, number))
+        self._shaped[ask.fault] = shaped
+        self._looks[ask.fault] = self._loop.later(_LOOK_S, partial(self._look, ask.fault))
+        return {"qdisc": words}
+
+    def take(self, fault: str) -> dict[str, Any]:
+        """The cure: no more packets go there; what is held there comes in its time. Returns the last counts."""
+        shaped = self._shaped.pop(fault)
+        self._looks.pop(fault).cancel()
+        link = interface_of(shaped.ask.own)
+        _tc(*(f"filter del dev {link} {_HOOKS[direction][0]} pref {shaped.preference}" for direction in shaped.devices))
+        self._draining.update(shaped.devices.values())
+        self._drain()
+        return _told(_counts(shaped.devices.values()))
+
+    def close(self) -> None:
+        """Take away what is left; what it holds is lost."""
+        _ip(*(f"link del {device}" for device in sorted(self._draining)))
+        _tc(*(f"qdisc del dev {link} clsact" for link in sorted(self._hooked)))
+
+    def _refuse_second(self, ask: Impair) -> None:
+        for fault, other in self._shaped.items():
+            ways = {ask.direction, other.ask.direction}
+            both = len(ways) == 1 or "both" in ways
+            peers, others = ask.peers, other.ask.peers
+            if both and (peers is None or others is None or set(peers) & set(others)):
+                raise Refused(f"netem does one thing at a time to a link, and {fault} is in force; it needs a queue")
+
+    def _look(self, fault: str) -> None:
+        shaped = self._shaped[fault]
+        counts = _counts(shaped.devices.values())
+        if shaped.proof(counts):
+            self._host.witnessed(fault, "netem", **_told(counts))
+        else:
+            self._looks[fault] = self._loop.later(_LOOK_S, partial(self._look, fault))
+
+    def _drain(self) -> None:
+        """Take interfaces away once they are empty."""
+        empty = [device for device in sorted(self._draining) if not _counts([device])["backlog"]]
+        _ip(*(f"link del {device}" for device in empty))
+        self._draining.difference_update(empty)
+        if self._draining:
+            self._loop.later(_LOOK_S, self._drain)
+
+
+def qdisc(ask: impairment.Impairment) -> tuple[str, Callable[[dict[str, int]], bool]]:
+    """What tc is told, and which counts prove it."""
+    match ask:
+        case impairment.Delay(latency_s=latency_s, jitter_s=jitter_s, distribution=distribution):
+            shape = f" distribution {distribution}" if distribution != "uniform" else ""
+            jitter = f" {_microseconds(jitter_s)}{shape} rate {_NO_RATE}" if jitter_s else ""
+            return f"netem limit {_MOST_PACKETS} delay {_microseconds(latency_s)}{jitter}", _anything_passed
+        case impairment.Bursts(share=share, length=length):
+            leave = 1 / length
+            enter = leave * share / (1 - share)
+            return f"netem limit {_MOST_PACKETS} loss gemodel {enter:.6%} {leave:.6%}", _anything_dropped
+        case impairment.Rate(bytes_per_s=bytes_per_s, queue_s=queue_s):
+            burst = max(_LEAST_BURST_BYTES, bytes_per_s // _BURSTS_PER_S)
+            return f"tbf rate {bytes_per_s}bps burst {burst} latency {_microseconds(queue_s)}", _anything_slowed
+        case _:
+            raise Refused("this needs a queue of packets, and this kernel has none (or no tool to send packets to it)")
+
+
+def _anything_passed(counts: dict[str, int]) -> bool:
+    return counts["packets"] > 0
+
+
+def _anything_dropped(counts: dict[str, int]) -> bool:
+    return counts["drops"] > 0
+
+
+def _anything_slowed(counts: dict[str, int]) -> bool:
+    return counts["overlimits"] + counts["drops"] > 0
+
+
+def _filters(ask: Impair, link: str, direction: str, device: str, preference: int) -> Iterable[str]:
+    hook, own, peer = _HOOKS[direction]
+    for address in [None] if ask.peers is None else ask.peers:
+        narrow = "" if address is None else f" match ip {peer} {_address(address)}/32"
+        fits = f"protocol ip pref {preference} u32 match ip {own} {_address(ask.own)}/32{narrow}"
+        yield f"filter add dev {link} {hook} {fits} action mirred egress redirect dev {device}"
+
+
+def _counts(devices: Iterable[str]) -> dict[str, int]:
+    """The sums of the devices' counters: `packets` that came through, `drops`, `overlimits`, `backlog`."""
+    total = dict.fromkeys(("packets", "drops", "overlimits", "backlog"), 0)
+    for device in devices:
+        (root,) = json.loads(_run(["tc", "-s", "-j", "qdisc", "show", "dev", device, "root"]))
+        for name in total:
+            total[name] += root.get(name, 0)
+    return total
+
+
+def _told(counts: dict[str, int]) -> dict[str, int]:
+    return {"packets": counts["packets"], "lost": counts["drops"]}
+
+
+def _try_netem() -> None:
+    """Raises Refused where the kernel has no netem, or there is no tc."""
+    device = "msprobe"
+    _ip(f"link add {device} type ifb")
+    try:
+        _tc(f"qdisc add dev {device} root netem delay 1ms")
+    finally:
+        _ip(f"link del {device}")
+
+
+def _tc(*commands: str) -> None:
+    _batch("tc", commands)
+
+
+def _ip(*commands: str) -> None:
+    _batch("ip", commands)
+
+
+def _batch(tool: str, commands: Iterable[str]) -> None:
+    if text := "\n".join(commands):
+        _run([tool, "-batch", "-"], text)
+
+
+def _run(argv: list[str], text: str = "") -> str:
+    if shutil.which(argv[0]) is None:
+        raise Refused(f"there is no {argv[0]} on this host")
+    with privilege.lent():
+        done = subprocess.run(argv, input=text.encode(), capture_output=True, timeout=_WITHIN_S, check=False)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
+        raise Refused(f"{argv[0]}: {said[0]}")
+    return done.stdout.decode()
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{round(seconds * 1e6)}us"
+
+
+def _address(text: str) -> str:
+    return str(ipaddress.IPv4Address(text))
