@@ -21,8 +21,9 @@ import time
 from pathlib import Path
 
 from midsession.core.history import History
+from midsession.core.logfile import read_log
 from midsession.core.plan import At, ClientPlan, End, GroupPlan, Plan, ReferenceService, Step
-from midsession.core.record import Header, Log, event_file_name, read_log
+from midsession.core.record import Header, Log, event_file_name
 
 CLIENTS = 1000
 FLEETS = 4

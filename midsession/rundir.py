@@ -15,8 +15,8 @@ import msgspec
 from midsession.checks import always, build
 from midsession.core.history import History
 from midsession.core.judge import judge
+from midsession.core.logfile import LogFile, read_log
 from midsession.core.plan import Plan
-from midsession.core.record import LogFile, read_log
 from midsession.core.verdict import Verdict
 from midsession.errors import MidsessionError
 from midsession.faults import FAULTS

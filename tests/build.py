@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from midsession.core.history import History
+from midsession.core.logfile import LogFile, read_log
 from midsession.core.plan import (
     At,
     CheckPlan,
@@ -24,7 +25,7 @@ from midsession.core.plan import (
     Service,
     Step,
 )
-from midsession.core.record import Header, Log, LogFile, event_file_name, read_log
+from midsession.core.record import Header, Log, event_file_name
 
 EPOCH_NS = 5_000_000_000_000
 CLOCK = "boot/time:[1]"

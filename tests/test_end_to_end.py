@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from midsession.core.logfile import LogState
 from midsession.core.plan import Plan
-from midsession.core.record import LogState, Record
+from midsession.core.record import Record
 from midsession.language import plans
 from midsession.rundir import read_files, read_history
 from midsession.runner import Listener, RunResult, run_plan

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from midsession.agent.protocol import Finish, Freeze, Kill, Start, Stop, Subscribe, Tell, Thaw
+from midsession.core.logfile import LogState, read_log
 from midsession.core.plan import (
     After,
     At,
@@ -25,7 +26,7 @@ from midsession.core.plan import (
     Step,
     Trigger,
 )
-from midsession.core.record import LogState, Record, read_log
+from midsession.core.record import Record
 from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.runner import Listener, RunResult, run_plan
 from tests.fakes import FakeClock, FakeTestbed, finished, run_on

@@ -26,7 +26,7 @@ import msgspec
 
 from midsession.core import plan as p
 from midsession.core.job import READY_LINE, Go, Job
-from midsession.core.record import LogState, read_log
+from midsession.core.logfile import LogState, read_log
 
 Contestant = Callable[[int, int, float], float]
 _HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ for is read from its fields.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,13 +19,15 @@ import msgspec
 
 from midsession.core.history import AGENT, FOREVER, PROGRAM, History
 from midsession.core.judge import Build, judge_check
+from midsession.core.logfile import LogFile
 from midsession.core.plan import CheckPlan, Plan
-from midsession.core.record import Event, LogFile, Record
+from midsession.core.record import Event, Record
 from midsession.core.verdict import Finding, Status
 
 DAY_NS = 86_400 * 10**9
 MOST_COPIES = 20_000
 Files = Mapping[str, LogFile]
+Change = Callable[[Sequence[Record]], Sequence[Record]]
 Spoil = tuple[str, Callable[[], Files]]
 
 _OWN = frozenset({Event.BEGUN, Event.TRIGGERED, Event.INJECTED, Event.EFFECTIVE, Event.ENDED})
@@ -177,19 +179,19 @@ def _fields(args: object) -> dict[str, Any]:
 def _each(files: Files, event: str, change: Callable[[Record], Record | None]) -> Files:
     """The files with each record of the event changed, or gone (None)."""
 
-    def spoilt(records: list[Record]) -> list[Record]:
+    def spoilt(records: Sequence[Record]) -> Sequence[Record]:
         changed = (change(r) if r.event == event else r for r in records)
         return [r for r in changed if r is not None]
 
     return {name: _with(file, spoilt(file.records)) for name, file in files.items()}
 
 
-def _of_each_client(files: Files, event: str, change: Callable[[list[Record]], list[Record]]) -> Files:
+def _of_each_client(files: Files, event: str, change: Change) -> Files:
     """The files with the records of the event changed together, client by client; they keep their places."""
     return {name: _with(file, _changed(file.records, event, change)) for name, file in files.items()}
 
 
-def _changed(records: list[Record], event: str, change: Callable[[list[Record]], list[Record]]) -> list[Record]:
+def _changed(records: Sequence[Record], event: str, change: Change) -> Sequence[Record]:
     of_client: dict[str | None, list[Record]] = {}
     for r in records:
         if r.event == event:
@@ -199,16 +201,16 @@ def _changed(records: list[Record], event: str, change: Callable[[list[Record]],
     return sorted([*others, *(r for found in of_client.values() for r in change(found))], key=lambda r: (r.t_ns, r.seq))
 
 
-def _twice(found: list[Record]) -> list[Record]:
+def _twice(found: Sequence[Record]) -> Sequence[Record]:
     return [r for r in found for _ in range(2)]
 
 
-def _reversed(found: list[Record]) -> list[Record]:
+def _reversed(found: Sequence[Record]) -> Sequence[Record]:
     said = [r.fields for r in reversed(found)]
     return [msgspec.structs.replace(r, fields=fields) for r, fields in zip(found, said, strict=True)]
 
 
-def _with(file: LogFile, records: list[Record]) -> LogFile:
+def _with(file: LogFile, records: Sequence[Record]) -> LogFile:
     numbered = [r if r.seq == n else msgspec.structs.replace(r, seq=n) for n, r in enumerate(records, 1)]
     return msgspec.structs.replace(file, records=numbered)
 
@@ -244,7 +246,7 @@ def _more(history: History, files: Files, event: str, fields: dict[str, Any], co
     return {name: _with(file, _longer(history, file, event, fields, copies)) for name, file in files.items()}
 
 
-def _longer(history: History, file: LogFile, event: str, fields: dict[str, Any], copies: int) -> list[Record]:
+def _longer(history: History, file: LogFile, event: str, fields: dict[str, Any], copies: int) -> Sequence[Record]:
     header, records = file.header, file.records
     if header is None:
         return records
@@ -259,7 +261,7 @@ def _longer(history: History, file: LogFile, event: str, fields: dict[str, Any],
     return [*records, *[extra] * copies]
 
 
-def _after_each_client(records: list[Record], event: str, fields: dict[str, Any], copies: int) -> list[Record]:
+def _after_each_client(records: Sequence[Record], event: str, fields: dict[str, Any], copies: int) -> Sequence[Record]:
     """Before each client's `done`, as if its session had gone on."""
     longer: list[Record] = []
     for r in records:

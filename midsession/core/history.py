@@ -10,17 +10,17 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
-from itertools import accumulate
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, TypeVar, overload
 
 import msgspec
 
 from midsession.core.compared import EventCounts, EventSequence
+from midsession.core.logfile import LogFile
 from midsession.core.logs import AGENT, CONDUCTOR, PROGRAM, Gap, Writer, find_gaps
 from midsession.core.outcomes import FOREVER, Connection, Outcome, connections_of, outcome_of
 from midsession.core.plan import CheckPlan, Plan
-from midsession.core.record import Event, LogFile, Record
+from midsession.core.record import Event, Record
 from midsession.core.stalls import Span, overlap_ns, spans_of
 from midsession.core.steps import StepStory, tell_steps
 
@@ -46,8 +46,8 @@ class History:
         self.plan = plan
         self._files = {f.header: f for _, f in sorted(files.items()) if f.header}
         self._by_writer = {(h.host, h.writer, h.incarnation): f for h, f in self._files.items()}
+        self._by_event: dict[str, Sequence[Record]] = {}
         self.gaps: Sequence[Gap] = find_gaps(plan, files, hosts, run)
-        self.records: Sequence[Record] = _merge(list(self._by_writer.items()), self.comparable)
 
     @staticmethod
     def of(plan: Plan, files: Mapping[str, LogFile], hosts: Collection[str] = (), run: str = "") -> History:
@@ -63,8 +63,13 @@ class History:
         other.plan = msgspec.structs.replace(self.plan, checks=checks)
         return other
 
+    @cached_property
+    def records(self) -> Sequence[Record]:
+        """All records, in order."""
+        return self._merged(lambda file: file.records)
+
     def __len__(self) -> int:
-        return len(self.records)
+        return sum(len(file.records) for file in self._by_writer.values())
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
@@ -77,7 +82,7 @@ class History:
         if not wanted:
             return Selection(self, self.records)
         if len(wanted) == 1:
-            return Selection(self, self._by_event.get(wanted[0], []))
+            return Selection(self, self._of_event(wanted[0]))
         return Selection(self, [r for r in self.records if r.event in wanted])
 
     def of_client(self, client: str) -> Selection:
@@ -154,7 +159,7 @@ class History:
     @cached_property
     def steps(self) -> Mapping[str, StepStory]:
         """What became of each step of the timeline, in the plan's order."""
-        return tell_steps(self.plan, lambda event: self._by_event.get(event, []))
+        return tell_steps(self.plan, self._of_event)
 
     @cached_property
     def outcomes(self) -> Mapping[str, Outcome]:
@@ -217,9 +222,23 @@ class History:
 
     # --- indices, made when they are first needed ---
 
-    @cached_property
-    def _by_event(self) -> dict[str, list[Record]]:
-        return _index(self.records, attrgetter("event"))
+    def _of_event(self, event: str) -> Sequence[Record]:
+        """The records of one event. As long as nobody asked for all, only these are decoded."""
+        if event not in self._by_event:
+            if "records" in self.__dict__:
+                self._by_event = defaultdict(list, _index(self.records, attrgetter("event")))
+            else:
+                self._by_event[event] = self._merged(lambda file: file.of_event(event))
+        return self._by_event[event]
+
+    def _merged(self, part: Callable[[LogFile], Sequence[Record]]) -> list[Record]:
+        """Some records of each file, in one order: stable over files in the order of their writers, so ties are too."""
+        parts = [(file, part(file)) for _, file in sorted(self._by_writer.items(), key=itemgetter(0))]
+        records = [r for _, own in parts for r in own]
+        if not self.comparable:
+            return records
+        keys = [t_ns for file, own in parts for t_ns in file.instants(own)]
+        return [records[i] for i in sorted(range(len(records)), key=keys.__getitem__)]
 
     @cached_property
     def _by_client(self) -> dict[str, list[Record]]:
@@ -390,17 +409,6 @@ class Selection:
 
     def _with(self, records: Sequence[Record]) -> Selection:
         return Selection(self._history, records, self._origin_ns)
-
-
-def _merge(files: list[tuple[Writer, LogFile]], comparable: bool) -> list[Record]:
-    """All records in one order. Sorting is stable over files in the order of their writers, so ties are too."""
-    writers = sorted(files, key=lambda item: item[0])
-    records = [r for _, file in writers for r in file.records]
-    if not comparable:
-        return records
-    # A running maximum per file, so that an instant that was stamped late cannot break a writer's own order.
-    keys = [t_ns for _, file in writers for t_ns in accumulate((r.t_ns for r in file.records), max)]
-    return [records[i] for i in sorted(range(len(records)), key=keys.__getitem__)]
 
 
 def _index(records: Iterable[Record], key: Callable[[Record], K]) -> dict[K, list[Record]]:

@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
+from midsession.core.logfile import LogFile, LogState
 from midsession.core.plan import Plan, ReferenceService
-from midsession.core.record import Event, LogFile, LogState, Record, event_file_name
+from midsession.core.record import Event, Record, event_file_name
 
 CONDUCTOR, AGENT, PROGRAM = "conductor", "agent", "program"
 """The three writers. The conductor's host has the same name as its writer."""

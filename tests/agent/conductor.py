@@ -25,7 +25,8 @@ from midsession.agent.protocol import (
     decode_from_agent,
     encode,
 )
-from midsession.core.record import Event, LogFile, Record, decode_line, read_log
+from midsession.core.logfile import LogFile, read_log
+from midsession.core.record import Event, Record, decode_line
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 15.0

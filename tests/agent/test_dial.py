@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from midsession.agent.protocol import Freeze, Shutdown
-from midsession.core.record import LogState
+from midsession.core.logfile import LogState
 
 from .conductor import PATIENCE_S, WAIT, Agent, TestConductor, is_alive
 

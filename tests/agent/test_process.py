@@ -16,8 +16,9 @@ import pytest
 
 from midsession.agent import procfs
 from midsession.agent.protocol import Finish, Freeze, Kill, Start, Status, Stop, Tell, Thaw
+from midsession.core.logfile import LogState
 from midsession.core.pulse import BEAT_S
-from midsession.core.record import LogState, Record
+from midsession.core.record import Record
 
 from .conductor import FLOOD, PATIENCE_S, WAIT, WRITER, Agent, Refusal, TestConductor, is_alive
 

@@ -23,8 +23,9 @@ import pytest
 
 from midsession.core import plan as p
 from midsession.core.job import READY_LINE, Begin, Go, Job, Order, Release, Signal
+from midsession.core.logfile import LogFile, LogState, read_log
 from midsession.core.pulse import BEAT_S
-from midsession.core.record import Event, Header, LogFile, LogState, Record, read_log
+from midsession.core.record import Event, Header, Record
 from tests.client.peers import listening, until_end
 from tests.core.stage import hears, line
 

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from midsession.core.history import FOREVER, CannotTell, History
+from midsession.core.logfile import LogState, read_log
 from midsession.core.plan import CommandService
-from midsession.core.record import LogState, read_log
 from tests.build import World, ns
 
 

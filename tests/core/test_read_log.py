@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midsession.core.record import LogState, _read_in_bulk, _Reader, read_log
+from midsession.core.logfile import LogState, _read_in_bulk, _Reader, read_log
 from tests.build import World
 
 

@@ -64,7 +64,7 @@ def test_every_question_can_be_asked(run: Path) -> None:
 
 
 def test_the_chain_is_what_the_page_says(run: Path, tmp_path: Path) -> None:
-    """Its dozen lines agree with every file, and find a line that is missing."""
+    """Its few lines agree with every file, and find a line that is missing."""
     script = tmp_path / "chain.py"
     script.write_text(CHAIN)
     files = sorted((run / "events").iterdir())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from midsession.core.history import History
+from midsession.core.logfile import LogFile, read_log
 from midsession.core.plan import (
     After,
     CheckPlan,
@@ -19,7 +20,7 @@ from midsession.core.plan import (
     Step,
     substream,
 )
-from midsession.core.record import Event, Header, Log, LogFile, event_file_name, read_log
+from midsession.core.record import Event, Header, Log, event_file_name
 from midsession.core.verdict import Finding, Status, Verdict
 
 MS = 1_000_000

@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from midsession.core.record import LogFile, Record, decode_line, read_log
+from midsession.core.logfile import LogFile, read_log
+from midsession.core.record import Record, decode_line
 
 REPOSITORY = Path(__file__).parents[2]
 HEADER = {"run": "r", "host": "server", "writer": "program", "incarnation": 1, "clock": "c", "seed": 1, "plan": "p"}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
-from midsession.core.record import LogState
+from midsession.core.logfile import LogState
 from server.behaviours import NONSENSE
 from tests.server.conftest import PATIENCE_S, REPOSITORY, Client, Server
 

@@ -16,7 +16,7 @@ import pytest
 
 from midsession import rundir
 from midsession.agent.protocol import Hello, Records, encode
-from midsession.core.record import LogState
+from midsession.core.logfile import LogState
 from midsession.core.verdict import Status
 from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.language import plans

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from midsession.core.record import LogState
+from midsession.core.logfile import LogState
 from midsession.door import Bench, Run
 from midsession.language import plans
 from midsession.rundir import read_files

@@ -28,7 +28,8 @@ from midsession.agent.protocol import (
     Tell,
     encode,
 )
-from midsession.core.record import LogState, decode_line, read_log
+from midsession.core.logfile import LogState, read_log
+from midsession.core.record import decode_line
 from midsession.errors import HarnessError
 from midsession.testbeds.link import AgentLink, fetch_files, receive_hello
 
