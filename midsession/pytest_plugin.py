@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    import asyncio
-
     from midsession.core.plan import Plan
-    from midsession.door import Bench, Given, Run
+    from midsession.door import Given, Run
+    from midsession.pytest_engine import Engine
 
 SUFFIX = ".scenario.yaml"
 KEEP = ["always", "on-failure", "never"]
@@ -137,7 +136,7 @@ def _from_here(path: Path) -> Path:
 class _Perform:
     """What an item calls: runs its plan and fails with what was seen."""
 
-    def __init__(self, engine: _Engine, plan: Plan) -> None:
+    def __init__(self, engine: Engine, plan: Plan) -> None:
         self._engine, self._plan = engine, plan
         self.__name__ = plan.name
 
@@ -148,67 +147,8 @@ class _Perform:
             run = self._engine.perform(self._plan)
         except MidsessionError as error:
             pytest.fail(str(error), pytrace=False)
-        if run.why_ended == "interrupted":
-            raise KeyboardInterrupt
         if run.exit_code:
             pytest.fail(run.explain(), pytrace=False)
-
-
-class _Engine:
-    """The testbeds of a pytest process, each made for the first scenario that needs it, and their event loop."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        from midsession.keep import Keep
-
-        self.seed = _seed(config)
-        self._testbed: str = config.getoption("--midsession-testbed")
-        self._runs: Path = config.getoption("--midsession-runs")
-        self._keep = Keep(config.getoption("--midsession-keep"))
-        self._benches: dict[str, Bench] = {}
-        self._loop: asyncio.Runner | None = None
-
-    def perform(self, plan: Plan) -> Run:
-        """Run a plan on the testbed that serves it."""
-        import asyncio
-
-        from midsession.door import Bench
-        from midsession.report.failure import ends
-        from midsession.testbeds.registry import choose
-
-        name = choose(self._testbed, [plan])
-        if name not in self._benches:
-            self._benches[name] = Bench.of(name, self._runs, keep=self._keep)
-        self._loop = self._loop or asyncio.Runner()
-        running = self._loop.get_loop().create_task(self._benches[name].perform(plan))
-        try:
-            return self._loop.run(_result(running))
-        except pytest.fail.Exception as broken_off:  # pytest-timeout, from its signal's handler
-            run = self._loop.run(_interrupted(running))
-            where = ends(run.view, run.kept_in) if run else []
-            lines = [f"{plan.name} (seed {plan.seed}): {broken_off.msg}", *where]
-        pytest.fail("\n".join(lines), pytrace=False)
-
-    def shut(self) -> None:
-        """Let go of the testbeds."""
-        if self._loop is not None:
-            for bench in self._benches.values():
-                self._loop.run(bench.shut())
-            self._loop.close()
-
-
-async def _result(running: asyncio.Task[Run]) -> Run:
-    return await running
-
-
-async def _interrupted(running: asyncio.Task[Run]) -> Run | None:
-    """Have a run that nobody waits for any more end as Ctrl-C ends it: in order, with its logs and reports."""
-    import asyncio
-    import signal
-
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # else it is over already, and being judged
-        signal.raise_signal(signal.SIGINT)
-    [ended] = await asyncio.gather(running, return_exceptions=True)
-    return None if isinstance(ended, BaseException) else ended
 
 
 # --- Python tests --------------------------------------------------------------------------------------------------
@@ -240,23 +180,24 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
     if op != "==":
         return None
     for ours, expected in ((left, right), (right, left)):
-        if type(ours).__module__ in _COMPARED:
-            difference: Any = ours
-            return list(difference.difference(expected))
+        told = getattr(ours, "difference", None)
+        if told is not None and type(ours).__module__.startswith("midsession.core."):
+            return list(told(expected))
     return None
 
 
-_COMPARED = {"midsession.core.history", "midsession.core.compared"}
-"""Where the types are that know how they differ."""
-
 _FRESH: Any = pytest.StashKey[int]()
-_ENGINE: Any = pytest.StashKey["_Engine"]()
+_ENGINE: Any = pytest.StashKey["Engine"]()
 
 
-def _engine(config: pytest.Config) -> _Engine:
+def _engine(config: pytest.Config) -> Engine:
     if _ENGINE not in config.stash:
-        config.stash[_ENGINE] = _Engine(config)
-    engine: _Engine = config.stash[_ENGINE]
+        from midsession.pytest_engine import Engine
+
+        option = config.getoption
+        testbed, runs, keep = (option(f"--midsession-{name}") for name in ("testbed", "runs", "keep"))
+        config.stash[_ENGINE] = Engine(_seed(config), testbed, runs, keep)
+    engine: Engine = config.stash[_ENGINE]
     return engine
 
 
