@@ -34,7 +34,7 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a fault may know of a run: who is where, and what is connected."""
+    """What a fault may know of a run: who is where, and what is connected. `clients` are the scripted ones."""
 
     services: Set[str]
     clients: Set[str]
@@ -64,7 +64,7 @@ class Place:
         return [host.address for host in self.stage.hosts_of(name)]
 
     def is_client(self, name: str) -> bool:
-        """Whether it is one client's name."""
+        """Whether it is the name of one scripted client, which shares its host with others."""
         return name in self.stage.clients
 
     def connection(self, client: str) -> tuple[str, str] | None:
@@ -101,6 +101,11 @@ class Injection:
         if record.fields.get("fault", self.step) != self.step or not self.fault.is_witness(record):
             return False
         self.witnesses[record.host] = record
+        return self.proven
+
+    def leave_out(self, name: str) -> bool:
+        """A host is beyond its reach after all; True when the last witness was missing from there."""
+        self.places = {other: place for other, place in self.places.items() if other != name}
         return self.proven
 
     def after_ns(self) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from midsession.agent.protocol import Start
+from midsession.core.contract import service_environment
 from midsession.core.job import READY_LINE, Job
-from midsession.core.plan import CommandService, ComposeService, ImageService, ReferenceService, Service
+from midsession.core.plan import CommandService, ComposeService, ImageService, Program, ReferenceService, Service
 from midsession.errors import EnvironmentLacks
 
 _JOB = "job.json"
@@ -42,8 +43,8 @@ def programs_directory() -> Path:
     )
 
 
-def start_service(service: Service, host: _Python, fault: str = "") -> Start:
-    """How the host starts a service's program; `fault` is the step that starts it.
+def start_service(service: Service, host: _Python, run: str, seed: int, fault: str = "") -> Start:
+    """How the host starts a service's program in that run; `fault` is the step that starts it.
 
     An `image` or `compose` service has no argv here: its container holds what it runs. Testbeds without containers
     refuse a plan with such a service when they open.
@@ -59,11 +60,12 @@ def start_service(service: Service, host: _Python, fault: str = "") -> Start:
             return Start(
                 id=0,
                 argv=service.argv,
-                env=service.env,
+                env={**service.env, **service_environment(service, run, seed)},
                 cwd=service.cwd,
                 files=service.files,
                 ready_line=service.ready_line,
                 ready_port=port,
+                logs=True,
                 fault=fault,
             )
         case ImageService():
@@ -71,6 +73,15 @@ def start_service(service: Service, host: _Python, fault: str = "") -> Start:
             return Start(id=0, argv=[], ready_line=service.ready_line, ready_port=port, fault=fault)
         case ComposeService():
             return Start(id=0, argv=[], ready_port=service.port, fault=fault)
+
+
+def start_client(program: Program, environment: Mapping[str, str]) -> Start:
+    """How the host of a client program starts it. That of an image has no argv here: see `start_service`."""
+    if program.image is not None:
+        return Start(id=0, argv=[])
+    assert program.argv is not None
+    env = {**program.env, **environment}
+    return Start(id=0, argv=program.argv, env=env, cwd=program.cwd, files=program.files, logs=True)
 
 
 def start_fleet(job: Job, host: _Python) -> Start:

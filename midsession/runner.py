@@ -19,16 +19,18 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from midsession.agent.protocol import Finish, Prepare, Records, Reply, Stop, Subscribe, Tell
+from midsession.agent.protocol import Finish, Prepare, Records, Reply, Start, Stop, Subscribe, Tell
 from midsession.core import conductor as c
 from midsession.core import job
+from midsession.core.contract import client_environment
 from midsession.core.placement import deal
-from midsession.core.plan import GroupPlan, Plan, Service
+from midsession.core.plan import ClientPlan, GroupPlan, Plan, Service
 from midsession.core.pulse import BEAT_S, Pulse
 from midsession.core.record import Event, Record, decode_line
 from midsession.errors import EnvironmentLacks, HarnessError, MidsessionError
@@ -36,7 +38,7 @@ from midsession.faults import build
 from midsession.faults.base import Fault, Move, Rest, StartProgram, Unfit
 from midsession.injection import Connections, Injection, Place, Stage
 from midsession.ledger import Ledger, RunPlace, reference, wall_clock
-from midsession.programs import start_fleet, start_service
+from midsession.programs import start_client, start_fleet, start_service
 from midsession.testbeds import Host, Testbed
 
 T = TypeVar("T")
@@ -141,7 +143,7 @@ class _Limits:
 
 _END_LIMITS = {
     "heal": _Limits(10.0, 0.5, 0.2),
-    "stop the clients": _Limits(10.0, 1.0, 0.0),
+    "stop the clients": _Limits(30.0, 1.0, 0.0),
     "stop the services": _Limits(30.0, 1.5, 0.0),
     "finish": _Limits(10.0, 1.0, 0.4),
     "collect": _Limits(120.0, 1.5, 0.6),
@@ -162,6 +164,15 @@ class _Fleet:
     exited: Record | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Foreign:
+    """A client that is a program, and its host."""
+
+    host: Host
+    group: GroupPlan
+    client: ClientPlan
+
+
 @dataclass(slots=True)
 class _Program:
     """What is known of a host's program."""
@@ -169,6 +180,12 @@ class _Program:
     ready: asyncio.Future[Record]
     running: bool = False
     exits: list[Record] = field(default_factory=list)
+
+    def take(self, record: Record) -> None:
+        """It was started, or has exited."""
+        self.running = record.event == Event.STARTED
+        if not self.running:
+            self.exits.append(record)
 
 
 class _Stopped(Exception):
@@ -194,6 +211,7 @@ class _Run:
         self._closed = False
         self._services: Mapping[str, Host] = {}
         self._fleets: dict[str, _Fleet] = {}
+        self._foreign: dict[str, _Foreign] = {}
         self._programs: dict[str, _Program] = {}
         self._injections: dict[str, Injection] = {}
         """Those that have not shown all their witnesses."""
@@ -202,7 +220,8 @@ class _Run:
         self._moving: dict[str, list[asyncio.Task[None]]] = {}
         self._connections = Connections()
         services = frozenset(service.name for service in plan.services)
-        self._scenery = Stage(services, frozenset(plan.clients), self._hosts_of, self._connections)
+        played = frozenset(name for group in plan.scripted for name in group.names)
+        self._scenery = Stage(services, played, self._hosts_of, self._connections)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns: int | None = None
@@ -272,7 +291,7 @@ class _Run:
 
     def _require_own_fleets(self) -> None:
         """A fault on a group must not hit clients of another."""
-        groups = {group.name for group in self._plan.groups}
+        groups = {group.name for group in self._plan.scripted}
         enough = len(groups)
         for step, fault in self._faults.items():
             for fleet, place in self._fleets_broken(fault, groups):
@@ -290,11 +309,20 @@ class _Run:
     def _meet_hosts(self) -> None:
         self._services = {s.name: self._testbed.services[s.name] for s in self._plan.services}
         self._fleets = _deal(self._plan, self._testbed.fleets)
-        self._programs = {name: _Program(self._loop.create_future()) for name in (*self._services, *self._fleets)}
+        self._foreign = {
+            name: _Foreign(self._testbed.foreign[name], group, client)
+            for group in self._plan.foreign
+            for name, client in zip(group.names, group.clients, strict=True)
+        }
+        names = (*self._services, *self._fleets, *self._foreign)
+        self._programs = {name: _Program(self._loop.create_future()) for name in names}
         hosts = {h.name: {"address": h.address, "clock": h.clock, "role": "service"} for h in self._services.values()}
         for name, fleet in self._fleets.items():
             hosts[name] = {"address": fleet.host.address, "clock": fleet.host.clock, "role": "clients"}
-        self._save(hosts=hosts, placement={name: fleet.clients for name, fleet in self._fleets.items()})
+        for name, one in self._foreign.items():
+            hosts[name] = {"address": one.host.address, "clock": one.host.clock, "role": "client"}
+        placement = {name: fleet.clients for name, fleet in self._fleets.items()}
+        self._save(hosts=hosts, placement=placement | {name: [name] for name in self._foreign})
         self._require_own_fleets()
 
     async def _subscribe(self) -> None:
@@ -304,6 +332,7 @@ class _Run:
         fleets = sorted(both | self._conductor.client_watches)
         wanted = [(host, services) for host in self._services.values()]
         wanted += [(fleet.host, fleets) for fleet in self._fleets.values()]
+        wanted += [(one.host, sorted({*services, *fleets})) for one in self._foreign.values()]
         asked = [(host.name, host.ask(Subscribe(id=0, events=events))) for host, events in wanted]
         for name, doing in asked:
             await self._answer(doing, f"{name} subscribed")
@@ -319,14 +348,21 @@ class _Run:
 
     async def _start_service(self, service: Service) -> None:
         host = self._services[service.name]
-        await self._answer(host.ask(start_service(service, host)), f"{service.name} started")
+        await self._answer(host.ask(self._start_of(service)), f"{service.name} started")
         await self._until(self._programs[host.name].ready, service.ready_within_s, f"{service.name} listening")
 
+    def _start_of(self, service: Service, fault: str = "") -> Start:
+        return start_service(service, self._services[service.name], self._place.run, self._plan.seed, fault)
+
+    @property
+    def _addresses(self) -> dict[str, str]:
+        """Where each service is."""
+        return {name: host.address for name, host in self._services.items()}
+
     async def _start_fleets(self) -> None:
-        addresses = {name: host.address for name, host in self._services.items()}
         asked = []
         for fleet in self._fleets.values():
-            task = job.Job(run=self._place.run, groups=fleet.groups, addresses=addresses)
+            task = job.Job(run=self._place.run, groups=fleet.groups, addresses=self._addresses)
             asked.append(fleet.host.ask(start_fleet(task, fleet.host)))
         await asyncio.gather(*asked)
         await asyncio.gather(*(self._programs[name].ready for name in self._fleets))
@@ -345,6 +381,9 @@ class _Run:
 
     def _begin(self, start_ns: int) -> None:
         with self._crashing():
+            for group in self._plan.foreign:
+                if group.begin:
+                    self._begin_programs(group, start_ns)
             self._do(self._conductor.begin(start_ns))
             self._arm()
 
@@ -356,6 +395,23 @@ class _Run:
         if (stall := pulse.beat(now_ns)) is not None:
             self._write(Event.STALLED, stall, now_ns)
         self._loop.call_later(BEAT_S, self._beat, pulse)
+
+    def _begin_programs(self, group: GroupPlan, begin_ns: int) -> None:
+        """Start each client program of a group when it is to arrive."""
+        for name, client in zip(group.names, group.clients, strict=True):
+            self._at(begin_ns + round(client.arrive_s * 1e9), partial(self._start_program, name))
+
+    def _start_program(self, name: str) -> None:
+        if self._over.done():
+            return
+        one = self._foreign[name]
+        environment = client_environment(one.group, one.client, self._place.run, self._plan.seed, self._addresses)
+        assert one.group.program is not None
+        doing = one.host.ask(start_client(one.group.program, environment))
+        self._spawn(self._await_started(name, doing))
+
+    async def _await_started(self, name: str, doing: Awaitable[Reply]) -> None:
+        await self._answer(doing, f"{name} started")
 
     def _tick(self) -> None:
         self._armed_ns = None
@@ -394,6 +450,8 @@ class _Run:
     def _hear(self, record: Record) -> None:
         if record.event in Connections.WATCHES:
             self._connections.hear(record)
+        if record.event in (Event.STARTED, Event.EXITED):
+            self._programs[record.host].take(record)
         if not self._over.done():
             commands = self._conductor.observe(self._clock(), record)
             if commands:
@@ -405,8 +463,6 @@ class _Run:
                 self._client_is_done(record)
             case Event.LISTENING:
                 self._program_is_ready(record)
-            case Event.STARTED:
-                self._programs[record.host].running = True
             case Event.EXITED:
                 self._program_exited(record)
             case Event.HEALED:
@@ -414,13 +470,15 @@ class _Run:
         self._listener.on_record(record)
 
     def _look_for_witness(self, record: Record) -> None:
-        for step, injection in list(self._injections.items()):
+        for injection in list(self._injections.values()):
             if injection.take(record):
-                del self._injections[step]
-                fields = {"step": step, "witness": reference(record), "after_ns": injection.after_ns()}
-                if len(injection.witnesses) > 1:
-                    fields["witnesses"] = [reference(witness) for witness in injection.witnesses.values()]
-                self._write_and_observe(Event.EFFECTIVE, fields)
+                self._took_effect(injection)
+
+    def _took_effect(self, injection: Injection) -> None:
+        del self._injections[injection.step]
+        witnesses = [reference(witness) for witness in injection.witnesses.values()]
+        fields = {"step": injection.step, "witness": witnesses[-1], "after_ns": injection.after_ns()}
+        self._write_and_observe(Event.EFFECTIVE, fields | ({"witnesses": witnesses} if len(witnesses) > 1 else {}))
 
     def _is_healed(self, step: str, host: str) -> None:
         injection = self._in_force.get(step)
@@ -445,8 +503,6 @@ class _Run:
 
     def _program_exited(self, record: Record) -> None:
         program = self._programs[record.host]
-        program.running = False
-        program.exits.append(record)
         fleet = self._fleets.get(record.host)
         if not program.ready.done():
             died = HarnessError(f"{record.host} listening: its program {_exit_words(record)}", "not-listening")
@@ -491,6 +547,8 @@ class _Run:
                     self._heal(target)
                 case c.Signal(name):
                     self._tell(job.Signal(name=name))
+                case c.Begin(group) if self._plan.group(group).program is not None:
+                    self._begin_programs(self._plan.group(group), self._clock())
                 case c.Begin(group):
                     self._tell(job.Begin(group=group, t_ns=self._clock()))
                 case c.Release(group, barrier):
@@ -502,11 +560,14 @@ class _Run:
 
     def _inject(self, step: str) -> None:
         fault = self._faults[step]
-        places = {host.name: Place(host, self._scenery) for host in self._hosts_broken(fault)}
+        hosts = [host for host in self._hosts_broken(fault) if self._can_bear(host, fault)]
+        places = {host.name: Place(host, self._scenery) for host in hosts}
         injection = self._injections[step] = Injection(step, fault, places)
         if fault.healable:
             self._in_force[step] = injection
         try:
+            if not places:
+                raise Unfit("none of its programs runs")
             moves = {name: list(fault.inject(step, place)) for name, place in places.items()}
         except Unfit as unfit:
             self._loop.call_soon(self._fails, injection, str(unfit))  # not before the conductor's other commands
@@ -515,6 +576,12 @@ class _Run:
         firsts = {name: self._make(moves[name][0], injection, name, *_ends(0, moves[name])) for name in places}
         going = [self._spawn(self._go_on(injection, name, firsts[name], moves[name])) for name in places]
         self._moving[step] = [task for task, name in zip(going, places, strict=True) if len(moves[name]) > 1]
+
+    def _can_bear(self, host: Host, fault: Fault) -> bool:
+        """A client program that has exited is out of reach; one that has yet to begin, of what breaks programs."""
+        program = self._programs[host.name]
+        out_of_reach = program.exits or fault.needs_program
+        return host.name not in self._foreign or program.running or not out_of_reach
 
     def _make(self, move: Move, injection: Injection, name: str, first: bool, last: bool) -> Awaitable[object]:
         if first if injection.fault.proven_from == "first" else last:
@@ -525,11 +592,12 @@ class _Run:
                 return asyncio.sleep(rest_s)
             case StartProgram(fault):
                 service = next(s for s in self._plan.services if s.name == name)
-                return host.ask(start_service(service, host, fault))
+                return host.ask(self._start_of(service, fault))
             case request:
                 return host.ask(request)
 
     async def _go_on(self, injection: Injection, name: str, first: Awaitable[object], moves: list[Move]) -> None:
+        at = 0
         try:
             for at, move in enumerate(moves):
                 doing = first if at == 0 else self._make(move, injection, name, *_ends(at, moves))
@@ -537,8 +605,18 @@ class _Run:
         except HarnessError as error:
             if error.slug != REFUSED:
                 raise
-            if name not in injection.witnesses:  # what has had its effect may go on badly: a flap of a host that died
+            if at == 0:  # nothing was done there
+                injection.unhealed.discard(name)
+            is_gone = at == 0 and not self._can_bear(injection.places[name].host, injection.fault)
+            if is_gone and len(injection.places) > 1:
+                self._leave_out(injection, name)
+            elif name not in injection.witnesses:  # what has had its effect may go on badly: a flap of a host that died
                 self._fails(injection, str(error))
+
+    def _leave_out(self, injection: Injection, name: str) -> None:
+        """A client program was quicker to exit than the fault to reach it: the others are what it meets."""
+        if injection.leave_out(name) and injection.step in self._injections:
+            self._took_effect(injection)
 
     def _fails(self, injection: Injection, why: str) -> None:
         """It could not be injected, or will never show its witness. What it did on other hosts is healed."""
@@ -558,7 +636,10 @@ class _Run:
 
     def _hosts_of(self, name: str) -> list[Host]:
         """The hosts of a service, of a client group, or of one client."""
-        return [self._services[name]] if name in self._services else [fleet.host for fleet in self._fleets_of(name)]
+        if name in self._services:
+            return [self._services[name]]
+        foreign = [one.host for client, one in self._foreign.items() if name in (client, one.group.name)]
+        return foreign or [fleet.host for fleet in self._fleets_of(name)]
 
     def _fleets_of(self, name: str) -> list[_Fleet]:
         """Those that play a group, or one client."""
@@ -617,9 +698,8 @@ class _Run:
         await self._drop_tasks()
         if self._opened:
             await self._stage("heal", self._heal_all())
-            await self._stage("stop the clients", self._stop(list(self._fleets), lambda _: _FLEET_GRACE_S))
-            grace_s = {s.name: s.grace_s for s in self._plan.services}
-            await self._stage("stop the services", self._stop(list(self._services), grace_s.__getitem__))
+            await self._stage("stop the clients", self._stop([*self._fleets, *self._foreign], self._grace_s))
+            await self._stage("stop the services", self._stop(list(self._services), self._grace_s))
             await self._stage("finish", self._finish())
             self._listener.on_phase("collect")
             await self._stage("collect", self._testbed.collect(self._place.directory))
@@ -650,13 +730,23 @@ class _Run:
             if isinstance(outcome, BaseException) and not refused:
                 raise outcome
 
+    def _grace_s(self, name: str) -> float:
+        """How long a host's program is given to end."""
+        if name in self._fleets:
+            return _FLEET_GRACE_S
+        if name in self._foreign:
+            program = self._foreign[name].group.program
+            assert program is not None
+            return program.grace_s
+        return next(s.grace_s for s in self._plan.services if s.name == name)
+
     async def _finish(self) -> None:
         """Every agent's log gets its trailer, also where nobody played."""
-        hosts = (*self._testbed.services.values(), *self._testbed.fleets)
+        hosts = (*self._testbed.services.values(), *self._testbed.foreign.values(), *self._testbed.fleets)
         await asyncio.gather(*(host.ask(Finish(id=0)) for host in hosts))
 
     def _host(self, name: str) -> Host:
-        return self._services[name] if name in self._services else self._fleets[name].host
+        return self._hosts_of(name)[0] if name not in self._fleets else self._fleets[name].host
 
     async def _drop_tasks(self) -> None:
         for task in self._tasks:
@@ -763,8 +853,8 @@ class _Run:
 def _deal(plan: Plan, hosts: Sequence[Host]) -> dict[str, _Fleet]:
     """Deal the clients out over the hosts, see `midsession.core.placement`. Hosts that get none are not used."""
     fleets = {}
-    for host, groups in zip(hosts, deal(plan.groups, len(hosts)), strict=False):
-        names = [f"{group.name}-{client.number}" for group in groups for client in group.clients]
+    for host, groups in zip(hosts, deal(plan.scripted, len(hosts)), strict=False):
+        names = [name for group in groups for name in group.names]
         fleets[host.name] = _Fleet(host, groups, names, set(names))
     return fleets
 

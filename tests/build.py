@@ -21,6 +21,7 @@ from midsession.core.plan import (
     End,
     GroupPlan,
     Plan,
+    Program,
     ReferenceService,
     Service,
     Step,
@@ -132,6 +133,26 @@ class World:
         """A host's program dies without closing its file."""
         self._dies[host, incarnation] = (at, {"code": None if signal else 1, "signal": signal, **fields})
         self.cut.add(event_file_name(host, "program", incarnation))
+        return self
+
+    def programs(self, group: str, count: int) -> World:
+        """A client group of programs, which says nothing yet; see `program`."""
+        clients = [ClientPlan(n + 1, 0.0, "00") for n in range(count)]
+        self.groups.append(GroupPlan(group, "server", 4000, [], clients, program=Program(argv=["driver"])))
+        for name in self.groups[-1].names:
+            self.writer(name, "agent")
+        return self
+
+    def program(
+        self, client: str, *said: tuple[float, str], exits: float | None = 5.0, code: int | None = 0, **how: Any
+    ) -> World:
+        """A client program lives from 0.0 on, says these lines, and exits."""
+        entries = self.writer(client, "agent")
+        entries.append((0.0, "started", client, None, {"pid": 9, "incarnation": 1, "argv": ["driver"]}))
+        entries += [(at, "line", client, None, {"stream": "stdout", "text": text}) for at, text in said]
+        if exits is not None:
+            end = {"code": code, "signal": None, "by": None, "incarnation": 1, "event_bytes": 0, **how}
+            entries.append((exits, "exited", client, None, end))
         return self
 
     def step(

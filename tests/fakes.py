@@ -88,8 +88,8 @@ def run_on(clock: FakeClock, main: Coroutine[Any, Any, T]) -> T:
 class FakeHost:
     """A host whose agent and program are simulated. Programs start in `start_s`, and `obey` says what they do.
 
-    `deaf` names the kinds of requests that are never answered, `idle` those that are answered and not carried out;
-    `log` is every request, in order.
+    A client program never listens, and exits with code 0 after `life_s`. `deaf` names the kinds of requests that are
+    never answered, `idle` those that are answered and not carried out; `log` is every request, in order.
     """
 
     clock = "fake/time:[1]"
@@ -102,6 +102,7 @@ class FakeHost:
         self.deaf: set[type[Any]] = set()
         self.idle: set[type[Any]] = set()
         self.start_s = 0.2
+        self.life_s: float | None = None
         self.events: frozenset[str] = frozenset()
         self.running = self.listens = False
         self.incarnation = 0
@@ -130,13 +131,17 @@ class FakeHost:
             batch = Records(host=self.name, writer=writer, incarnation=incarnation, records=[line])
             self._world.inbox.records(batch)
 
+    def tells(self, event: str, **fields: Any) -> None:
+        """The agent writes one record; that of a client program's host names the client."""
+        self.says(event, client=self.name if self.name in self._world.foreign else None, **fields)
+
     def exits(
         self, code: int | None = None, signal: str | None = None, by: str | None = None, stopped: bool = False
     ) -> None:
         """The program ends."""
         self.running = self.listens = False
         more = {"stopped": True} if stopped else {}
-        self.says("exited", code=code, signal=signal, incarnation=self.incarnation, by=by, **more)
+        self.tells("exited", code=code, signal=signal, incarnation=self.incarnation, by=by, **more)
         self._world.changed()
 
     def _refusal(self, request: Request) -> str | None:
@@ -172,8 +177,15 @@ class FakeHost:
         self.running = True
         self.incarnation += 1
         self._injected(request.fault, "start")
-        self.says("started", pid=1, incarnation=self.incarnation, argv=request.argv)
-        asyncio.get_running_loop().call_later(self.start_s, self._listens, request)
+        self.tells("started", pid=1, incarnation=self.incarnation, argv=request.argv)
+        if self.name not in self._world.foreign:
+            asyncio.get_running_loop().call_later(self.start_s, self._listens, request)
+        elif self.life_s is not None:
+            asyncio.get_running_loop().call_later(self.life_s, self._ends_by_itself)
+
+    def _ends_by_itself(self) -> None:
+        if self.running:
+            self.exits(code=0)
 
     def _listens(self, request: Start) -> None:
         if self.running:
@@ -183,7 +195,7 @@ class FakeHost:
 
     def _injected(self, fault: str, verb: str) -> None:
         if fault:
-            self.says("injected", fault=fault, verb=verb, began_ns=self._world.clock())
+            self.tells("injected", fault=fault, verb=verb, began_ns=self._world.clock())
 
     def _give(self, answer: asyncio.Future[Reply], error: str | None) -> None:
         if answer.done():
@@ -253,6 +265,7 @@ class FakeTestbed:
         self.clock = clock
         self.services: Mapping[str, FakeHost] = {}
         self.fleets: Sequence[FakeHost] = ()
+        self.foreign: Mapping[str, FakeHost] = {}
         self.inbox: Inbox
         self.calls: list[str] = []
         self.clients: list[FakeClient] = []
@@ -269,7 +282,7 @@ class FakeTestbed:
 
     def host(self, name: str) -> FakeHost:
         """A host by name."""
-        return next(h for h in (*self.services.values(), *self.fleets) if h.name == name)
+        return next(h for h in (*self.services.values(), *self.foreign.values(), *self.fleets) if h.name == name)
 
     def remedy_for(self, ability: str) -> str | None:
         """Nothing that a test has not taken away."""
@@ -283,6 +296,7 @@ class FakeTestbed:
         self.inbox = inbox
         self.services = {s.name: FakeHost(s.name, f"10.0.0.{n + 2}", self) for n, s in enumerate(plan.services)}
         self.fleets = [FakeHost(f"client-{n + 1}", f"10.0.1.{n + 2}", self) for n in range(self._count)]
+        self.foreign = {name: FakeHost(name, f"10.0.2.{n + 2}", self) for n, name in enumerate(plan.foreign_clients)}
         self._prepare(self)
 
     async def collect(self, directory: Path) -> None:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from midsession.core.contract import client_environment
 from midsession.core.job import READY_LINE, Job, decode_job
-from midsession.core.plan import ClientPlan, CommandService, ComposeService, GroupPlan, ImageService, ReferenceService
-from midsession.programs import programs_directory, start_fleet, start_service
+from midsession.core.plan import (
+    ClientPlan,
+    CommandService,
+    ComposeService,
+    GroupPlan,
+    ImageService,
+    Program,
+    ReferenceService,
+)
+from midsession.programs import programs_directory, start_client, start_fleet, start_service
 
 
 @dataclass
@@ -26,7 +35,7 @@ def test_the_programs_are_where_they_are_looked_for() -> None:
 def test_the_reference_server_is_run_by_the_hosts_own_python() -> None:
     """With its behaviour, and with less time to end in than it is given before it is killed."""
     service = ReferenceService(name="server", port=4321, behaviour="echo", grace_s=5.0)
-    start = start_service(service, Image(), fault="return")
+    start = start_service(service, Image(), "r", 7, fault="return")
     assert start.argv[:4] == ["python3", "-B", "-m", "server"]
     assert start.argv[4:] == ["--port", "4321", "--behaviour", "echo", "--grace", "4"]
     assert (start.cwd, start.fault) == ("/app", "return")
@@ -35,22 +44,52 @@ def test_the_reference_server_is_run_by_the_hosts_own_python() -> None:
 def test_a_command_is_run_as_it_stands() -> None:
     """Ready by its line where it has one, else when its port listens."""
     service = CommandService(name="db", port=5432, argv=["postgres", "-D", "$HOME; x"], env={"A": "b"}, cwd="/db")
-    start = start_service(service, Image())
-    assert (start.argv, start.env, start.cwd) == (["postgres", "-D", "$HOME; x"], {"A": "b"}, "/db")
+    start = start_service(service, Image(), "r", 7)
+    told = {"MIDSESSION_RUN": "r", "MIDSESSION_SEED": "7", "MIDSESSION_SERVICE": "db", "MIDSESSION_PORT": "5432"}
+    assert (start.argv, start.env, start.cwd) == (["postgres", "-D", "$HOME; x"], {"A": "b", **told}, "/db")
+    assert start.logs
     assert (start.ready_port, start.ready_line) == (5432, None)
     service = CommandService(name="db", port=5432, argv=["postgres"], ready_line="ready to accept")
-    start = start_service(service, Image())
+    start = start_service(service, Image(), "r", 7)
     assert (start.ready_port, start.ready_line) == (None, "ready to accept")
 
 
 def test_a_container_holds_what_it_runs() -> None:
     """Its host is told only when it counts as up, and which step starts it."""
-    start = start_service(ImageService(name="db", port=1, image="postgres:17", env={"A": "b"}), Image(), fault="return")
+    start = start_service(ImageService(name="db", port=1, image="postgres:17"), Image(), "r", 7, fault="return")
     assert (start.argv, start.ready_port, start.ready_line, start.fault) == ([], 1, None, "return")
-    start = start_service(ImageService(name="db", port=1, image="postgres:17", ready_line="ready"), Image())
+    start = start_service(ImageService(name="db", port=1, image="postgres:17", ready_line="ready"), Image(), "r", 7)
     assert (start.ready_port, start.ready_line) == (None, "ready")
-    start = start_service(ComposeService(name="db", port=2, file="compose.yaml", service="pg"), Image())
+    start = start_service(ComposeService(name="db", port=2, file="compose.yaml", service="pg"), Image(), "r", 7)
     assert (start.argv, start.ready_port) == ([], 2)
+
+
+def test_a_client_program_is_told_who_it_is() -> None:
+    """The contract's variables, which its own cannot hide; one in a container has them there."""
+    program = Program(argv=["talk", "x"], env={"A": "b", "MIDSESSION_RUN": "mine"}, cwd="/c", files={"x": "text"})
+    group = GroupPlan("drivers", "server", 4000, [], [ClientPlan(3, 0.0, "ab")], program=program)
+    told = client_environment(group, group.clients[0], "r", 7, {"server": "10.0.0.2"})
+    start = start_client(program, told)
+    assert start.env == {
+        "A": "b",
+        "MIDSESSION_RUN": "r",
+        "MIDSESSION_SEED": "7",
+        "MIDSESSION_CLIENT": "drivers-3",
+        "MIDSESSION_GROUP": "drivers",
+        "MIDSESSION_NUMBER": "3",
+        "MIDSESSION_HOST": "10.0.0.2",
+        "MIDSESSION_PORT": "4000",
+    }
+    assert (start.argv, start.cwd, start.files, start.logs) == (["talk", "x"], "/c", {"x": "text"}, True)
+    assert start_client(Program(image="my/driver"), told).argv == []
+
+
+def test_a_client_program_may_be_told_no_address() -> None:
+    """A group without `connect` knows its addresses by itself."""
+    group = GroupPlan("drivers", "", 0, [], [ClientPlan(1, 0.0, "ab")], program=Program(argv=["talk"]))
+    told = client_environment(group, group.clients[0], "r", 7, {"server": "10.0.0.2"})
+    assert told["MIDSESSION_CLIENT"] == "drivers-1"
+    assert not {"MIDSESSION_HOST", "MIDSESSION_PORT"} & told.keys()
 
 
 def test_a_fleet_finds_its_job_in_a_file_that_the_agent_writes() -> None:

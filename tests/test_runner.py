@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from midsession.agent.protocol import Finish, Freeze, Kill, Start, Stop, Subscribe, Tell, Thaw
+from midsession.agent.protocol import Finish, Freeze, Kill, Reply, Request, Start, Stop, Subscribe, Tell, Thaw
 from midsession.core.logfile import LogState, read_log
 from midsession.core.plan import (
     After,
@@ -21,6 +21,7 @@ from midsession.core.plan import (
     GroupPlan,
     OnEvent,
     Plan,
+    Program,
     ReferenceService,
     Service,
     Step,
@@ -461,6 +462,121 @@ def test_a_run_that_is_not_done_in_time_says_what_was_missing(tmp_path: Path) ->
     assert missing["missing"].endswith("of 1000000 replied")
     ended = own_records(result)[-1]
     assert ended.fields == {"why": "timeout", "unfired": result.unfired}
+
+
+# --- clients that are programs ---
+
+
+def driven(*timeline: Step, arrive_s: tuple[float, ...] = (0.0, 0.0), begin: bool = True, **more: Any) -> Plan:
+    clients = [ClientPlan(number=n, arrive_s=at_s, key="00") for n, at_s in enumerate(arrive_s, 1)]
+    program = Program(argv=["driver"], env={"A": "b"}, grace_s=3.0)
+    drivers = GroupPlan("drivers", "server", 4000, [], clients, begin=begin, program=program)
+    return msgspec.structs.replace(plan_of(*timeline, clients=0, **more), groups=[drivers])
+
+
+def living(seconds: dict[str, float]) -> Callable[[FakeTestbed], None]:
+    """Each program exits with code 0 that long after its start; those that are not named live on."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        for name, life_s in seconds.items():
+            host = testbed.host(name)
+            host.life_s = life_s
+
+    return prepare
+
+
+def started(stage: Stage, name: str) -> list[Start]:
+    return [request for request in stage.testbed.host(name).log if isinstance(request, Start)]
+
+
+def test_each_client_program_starts_when_it_arrives_and_is_told_who_it_is(tmp_path: Path) -> None:
+    """On its own host; the run ends when the last has exited."""
+    stage = Stage(driven(arrive_s=(0.0, 2.0)), tmp_path, living({"drivers-1": 5.0, "drivers-2": 1.0}))
+    result = stage.run()
+    assert (result.why_ended, result.problems) == ("done", [])
+    begun = next(r.t_ns for r in own_records(result) if r.event == "begun")
+    starts = {r.host: r.t_ns - begun for r in stage.listener.records if r.event == "started" and r.client}
+    assert {name: round(at / 1e9, 2) for name, at in starts.items()} == {"drivers-1": 0.0, "drivers-2": 2.0}
+    (start,) = started(stage, "drivers-2")
+    assert (start.argv, start.env["A"], start.env["MIDSESSION_NUMBER"]) == (["driver"], "b", "2")
+    assert start.env["MIDSESSION_HOST"] == stage.testbed.host("server").address
+    assert own_records(result)[-1].t_ns - begun == pytest.approx(5e9, rel=0.01)
+    assert facts(result)["placement"] == {"drivers-1": ["drivers-1"], "drivers-2": ["drivers-2"]}
+
+
+def test_a_group_of_programs_begins_when_a_step_says_so(tmp_path: Path) -> None:
+    """And not before."""
+    plan = driven(step("go", At(at_s=3.0), "run", "drivers"), arrive_s=(0.5,), begin=False)
+    stage = Stage(plan, tmp_path, living({"drivers-1": 1.0}))
+    result = stage.run()
+    fired = next(r.t_ns for r in own_records(result) if r.event == "triggered")
+    (at,) = (r.t_ns for r in stage.listener.records if r.event == "started" and r.client == "drivers-1")
+    assert at - fired == pytest.approx(0.5e9, rel=0.01)
+
+
+def test_a_fault_meets_the_client_programs_that_run(tmp_path: Path) -> None:
+    """One has exited, one has not begun: only the third is killed, and that is its effect."""
+    plan = driven(step("crash", At(at_s=2.0), "kill", "drivers"), arrive_s=(0.0, 0.0, 4.0))
+    stage = Stage(plan, tmp_path, living({"drivers-1": 1.0, "drivers-3": 1.0}))
+    result = stage.run()
+    assert (result.why_ended, result.unfired, result.problems) == ("done", [], [])
+    assert [name for name in plan.clients if any(isinstance(r, Kill) for r in stage.testbed.host(name).log)] == [
+        "drivers-2"
+    ]
+    assert [r.fields["step"] for r in own_records(result) if r.event == "effective"] == ["crash"]
+    assert len(started(stage, "drivers-3")) == 1
+
+
+def test_a_fault_that_meets_no_client_program_fails(tmp_path: Path) -> None:
+    """All have exited: nothing could be killed, and the conductor's log says why."""
+    second = step("later", At(at_s=3.0), "note", "still here")
+    plan = driven(step("crash", At(at_s=2.0), "kill", "drivers"), second)
+    result = Stage(plan, tmp_path, living({"drivers-1": 1.0, "drivers-2": 1.0})).run()
+    (note,) = [r for r in own_records(result) if r.fields.get("failed") == "crash"]
+    assert note.fields["text"].endswith("none of its programs runs")
+    assert (result.why_ended, result.problems) == ("done", [])
+
+
+def test_a_fault_right_after_a_kill_leaves_out_who_was_killed(tmp_path: Path) -> None:
+    """The record that fires it is the exit itself; what cannot be frozen is not thawed either."""
+    hold = step("hold", After(step="crash"), "pause", "drivers", for_s=1.0)
+    plan = driven(step("crash", At(at_s=1.0), "kill", "drivers-1"), hold)
+    stage = Stage(plan, tmp_path, living({"drivers-2": 5.0}))
+    result = stage.run()
+    assert (result.why_ended, result.unfired, result.problems) == ("done", [], [])
+    assert not [r for r in stage.testbed.host("drivers-1").log if isinstance(r, Freeze | Thaw)]
+    assert [r.fields["step"] for r in own_records(result) if r.event == "effective"] == ["crash", "hold"]
+
+
+def test_a_program_that_exits_before_the_fault_reaches_it_is_left_out(tmp_path: Path) -> None:
+    """The agent refuses, and by then the exit is known: the fault's effect is that on the others."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        host = testbed.host("drivers-1")
+        ask = host.ask
+
+        def quicker(request: Request) -> Awaitable[Reply]:
+            if isinstance(request, Kill):
+                host.running = False
+                asyncio.get_running_loop().call_soon(host.exits, 0)
+            return ask(request)
+
+        host.ask = quicker  # type: ignore[method-assign]
+
+    stage = Stage(driven(step("crash", At(at_s=1.0), "kill", "drivers")), tmp_path, prepare)
+    result = stage.run()
+    assert (result.why_ended, result.problems) == ("done", [])
+    (effective,) = [r for r in own_records(result) if r.event == "effective"]
+    assert effective.fields["witness"]["host"] == "drivers-2"
+
+
+def test_a_client_program_that_never_exits_is_stopped_at_the_end(tmp_path: Path) -> None:
+    """With the grace that it was given; the run has then run into its timeout."""
+    stage = Stage(driven(timeout_s=5.0), tmp_path, living({"drivers-1": 1.0}))
+    assert stage.run().why_ended == "timeout"
+    (stop,) = [r for r in stage.testbed.host("drivers-2").log if isinstance(r, Stop)]
+    assert stop.grace_s == 3.0
+    assert all(finished(stage.testbed.host(name)) for name in ("drivers-1", "drivers-2"))
 
 
 # --- interrupts ----------------------------------------------------------------------------------------------------

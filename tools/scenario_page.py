@@ -53,6 +53,7 @@ REFERENCES = {
     **dict.fromkeys(("since", "after", "heal"), "id of a step"),
     **dict.fromkeys(("every", "run"), "client group"),
     "service": "service",
+    "clients": "group of client programs",
     "with": "service or client group",
     "of": "client group or service",
     "timeline": "list of [steps](#the-timeline)",
@@ -98,7 +99,8 @@ def filled(text: str) -> str:
 def models() -> dict[str, type[Model]]:
     """Every mapping of the language by its name on the page; the faults' and checks' own are in the other tables."""
     own = {name: kind for name, kind in vars(scenario).items() if isinstance(kind, type) and issubclass(kind, Model)}
-    return {name: kind for name, kind in own.items() if kind not in (Model, scenario.Nothing)}
+    bases = {base for kind in own.values() for base in kind.__mro__[1:]}
+    return {name: kind for name, kind in own.items() if kind not in bases | {scenario.Nothing}}
 
 
 # --- tables --------------------------------------------------------------------------------------------------------
@@ -108,7 +110,8 @@ def _keys(model: type[Model]) -> Iterator[str]:
     """How the mapping may be written, and its keys."""
     yield from _forms(model)
     yield from _table("key", "value", "default", "meaning")
-    for key, name in model.yaml_keys().items():
+    inherited = model.__mro__[1].model_fields if issubclass(model.__mro__[1], Model) else {}
+    for key, name in sorted(model.yaml_keys().items(), key=lambda pair: pair[1] in inherited):
         yield _row(f"`{key}`", _value(model, key, name), _default(model, name), _meaning(model, name))
 
 

@@ -15,10 +15,11 @@ from midsession.core.record import Event, Header, Log, Record, event_file_name
 class Book:
     """The log of writer `agent` (incarnation 1: a run has one agent per host). Raises OSError when it exists already.
 
-    `on_written` is called after each record. Every later failure to write raises LogBroken.
+    `client` stands in every record. `on_written` is called after each. Every later failure to write raises LogBroken.
     """
 
-    def __init__(self, directory: Directory, header: Header) -> None:
+    def __init__(self, directory: Directory, header: Header, client: str | None = None) -> None:
+        self._client = client
         self.name = event_file_name(header.host, header.writer, header.incarnation)
         self._fd = directory.create("events", self.name)
         self.size = 0
@@ -29,7 +30,7 @@ class Book:
     def append(self, event: Event, fields: dict[str, Any], t_ns: int | None = None) -> Record:
         """Write one record."""
         try:
-            record = self._log.append(event, fields=fields, t_ns=t_ns)
+            record = self._log.append(event, self._client, fields=fields, t_ns=t_ns)
         except OSError as error:
             raise LogBroken(f"the agent's log cannot be written: {error}") from error
         self.on_written()

@@ -1,8 +1,8 @@
 """A host's directory: its logs, its event files, the files it was given. Nothing outside it is ever touched.
 
 The directory may be shared with other hosts (a run directory on a common file system): only files whose name begins
-with our host's name are ours. Every file is opened relative to a held directory descriptor and without following
-links, so no name and no link that a program plants leads outside.
+with our host's name are ours, and those in `logs/<host>`, which belongs to its program. Every file is opened relative
+to a held directory descriptor and without following links, so no name and no link that a program plants leads outside.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Directory:
         self._own = path is None
         self.path = _fresh() if path is None else os.path.abspath(path)
         self._folders: dict[str, int] = {}
+        self._program_logs: int | None = None
         for folder in _FOLDERS:
             self._folders[folder] = _folder(os.path.join(self.path, folder))
 
@@ -55,18 +56,30 @@ class Directory:
             file.write(text.encode())
         return os.path.join(self.path, "files", own_name)
 
+    def program_logs(self) -> str:
+        """The folder for files of the program's own, made when it is first asked for; its absolute path."""
+        path = os.path.join(self.path, "logs", self.host)
+        if self._program_logs is None:
+            self._program_logs = _folder(path)
+        return path
+
     def sizes(self) -> dict[str, int]:
-        """The sizes of our event files and logs, by path relative to the directory."""
-        return {f"{folder}/{name}": size for folder in _SHIPPED for name, size in self._ours(folder)}
+        """The sizes of our event files and logs, and of the program's own, by path relative to the directory."""
+        ours = {
+            f"{folder}/{name}": size
+            for folder in _SHIPPED
+            for name, size in _regular_files(self._folders[folder])
+            if name.startswith(f"{self.host}.")
+        }
+        theirs = () if self._program_logs is None else _regular_files(self._program_logs)
+        return ours | {f"logs/{self.host}/{name}": size for name, size in theirs if _NAME.fullmatch(name)}
 
     def read(self, path: str, offset: int, limit: int) -> tuple[bytes, bool]:
         """A piece of a file that `sizes` names, and whether it ends there. Raises Refused for any other path."""
-        folder, _, name = path.partition("/")
-        if folder not in _SHIPPED or not _NAME.fullmatch(name) or not name.startswith(f"{self.host}."):
-            raise Refused(f"{path!r} is not one of this host's files")
+        folder, name = self._place(path)
         if offset < 0 or limit <= 0:
             raise Refused("a piece of a file needs an offset of at least 0 and a limit of at least 1")
-        fd = self._open_regular(folder, name)
+        fd = _open_regular(folder, name)
         if fd is None:
             raise Refused(f"{path!r} is not one of this host's files")
         try:
@@ -77,9 +90,10 @@ class Directory:
 
     def close(self) -> None:
         """Let go of the descriptors; the files stay."""
-        for fd in self._folders.values():
+        for fd in (*self._folders.values(), *(() if self._program_logs is None else (self._program_logs,))):
             os.close(fd)
         self._folders.clear()
+        self._program_logs = None
 
     def remove(self) -> None:
         """Close, and take the directory away if it is one of our own making."""
@@ -87,24 +101,40 @@ class Directory:
         if self._own:
             _remove_tree(self.path)
 
-    def _ours(self, folder: str) -> list[tuple[str, int]]:
-        found = []
-        for name in sorted(os.listdir(self._folders[folder])):
-            if name.startswith(f"{self.host}.") and (fd := self._open_regular(folder, name)) is not None:
-                found.append((name, os.fstat(fd).st_size))
-                os.close(fd)
-        return found
+    def _place(self, path: str) -> tuple[int, str]:
+        """The folder's descriptor and the name of a file that may be read. Raises Refused."""
+        folder, _, name = path.partition("/")
+        theirs = f"{self.host}/"
+        if folder == "logs" and name.startswith(theirs) and self._program_logs is not None:
+            descriptor, name = self._program_logs, name.removeprefix(theirs)
+        elif folder in _SHIPPED and name.startswith(f"{self.host}."):
+            descriptor = self._folders[folder]
+        else:
+            raise Refused(f"{path!r} is not one of this host's files")
+        if not _NAME.fullmatch(name):
+            raise Refused(f"{path!r} is not one of this host's files")
+        return descriptor, name
 
-    def _open_regular(self, folder: str, name: str) -> int | None:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            fd = os.open(name, flags, dir_fd=self._folders[folder])
-        except OSError:
-            return None
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            return fd
-        os.close(fd)
+
+def _regular_files(folder: int) -> list[tuple[str, int]]:
+    found = []
+    for name in sorted(os.listdir(folder)):
+        if (fd := _open_regular(folder, name)) is not None:
+            found.append((name, os.fstat(fd).st_size))
+            os.close(fd)
+    return found
+
+
+def _open_regular(folder: int, name: str) -> int | None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(name, flags, dir_fd=folder)
+    except OSError:
         return None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    return None
 
 
 def _fresh() -> str:

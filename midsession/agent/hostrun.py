@@ -61,7 +61,7 @@ class HostRun:
         """What impairs this host's link, once something needed it."""
         self.directory = Directory(ask.host, ask.directory)
         try:
-            self.book = Book(self.directory, self.header("agent", 1, os.getpid()))
+            self.book = Book(self.directory, self.header("agent", 1, os.getpid()), ask.client)
         except BaseException:
             self.directory.remove()
             raise

@@ -100,6 +100,7 @@ class Program:
             "PYTHONUNBUFFERED": "1",
             **inherited,
             **ask.env,
+            **({"MIDSESSION_LOGS": self._host.directory.program_logs()} if ask.logs else {}),
             "MIDSESSION_EVENT_FILE": self._host.event_path(self.event_file),
             "MIDSESSION_HEADER": msgspec.json.encode(header).decode(),
         }

@@ -74,7 +74,8 @@ class Configure(_Request, frozen=True, kw_only=True, tag="configure"):
     """Begin a run: name the host and open the agent's own log in `directory`/events.
 
     `directory` None: a fresh directory of the agent's own (fetched with `List` and `Fetch`). Value: `{"directory": …}`.
-    Anything left of an earlier run is killed, healed and removed first.
+    Anything left of an earlier run is killed, healed and removed first. `client`: the host's program is this client of
+    the run, and every record of the agent's bears its name.
     """
 
     run: str
@@ -82,6 +83,7 @@ class Configure(_Request, frozen=True, kw_only=True, tag="configure"):
     seed: int
     plan: str
     directory: str | None = None
+    client: str | None = None
 
 
 class Subscribe(_Request, frozen=True, kw_only=True, tag="subscribe"):
@@ -98,7 +100,8 @@ class Start(_Request, frozen=True, kw_only=True, tag="start"):
     relative name); an item of `argv` that is the name of one becomes its absolute path. `ready_line` and `ready_port`
     say when the program is up where it does not log `listening` itself: the agent then writes that record with
     `fields.by` (`line`, or `port`: seen in /proc/net/tcp*, never by connecting). `fault` is the timeline step where a
-    step starts the program; then an `injected` record stands before `started`.
+    step starts the program; then an `injected` record stands before `started`. `logs`: it gets a directory for files
+    of its own, named by `MIDSESSION_LOGS`, whose plain files `List` names too.
     """
 
     argv: list[str]
@@ -107,6 +110,7 @@ class Start(_Request, frozen=True, kw_only=True, tag="start"):
     files: dict[str, str] = {}
     ready_line: str | None = None
     ready_port: int | None = None
+    logs: bool = False
     fault: str = ""
 
 

@@ -30,7 +30,7 @@ ALWAYS: Mapping[str, type[Check]] = Registry("midsession.checks", {"lifecycle": 
 
 def always(plan: Plan) -> list[Check]:
     """Those of `ALWAYS` that a run of this plan can be judged by."""
-    subjects = {"lifecycle": plan.clients, "alive": plan.services}
+    subjects = {"lifecycle": plan.scripted, "alive": plan.services}
     return [check() for kind, check in ALWAYS.items() if subjects[kind]]
 
 

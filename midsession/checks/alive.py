@@ -64,7 +64,7 @@ def _expected(history: History, service: str) -> list[Record]:
         if check.kind == Exit.kind:
             wanted = msgspec.convert(dict(check.args), Exit).exit
             with suppress(CannotTell):  # the check itself says so
-                found.append(exit_in_question(history, wanted) if wanted.service == service else None)
+                found.append(exit_in_question(history, wanted, service) if wanted.service == service else None)
     return [record for record in found if record is not None]
 
 

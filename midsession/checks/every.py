@@ -87,7 +87,7 @@ class Every(Check):
 
     def _case(self, history: History, client: str, origin_ns: int | None) -> _Case:
         since_ns = 0 if origin_ns is None or self.since is None else origin_ns
-        later = [r for r in history.of_client(client) if r.t_ns >= since_ns]
+        later = [r for r in history.of_client(client).before_teardown() if r.t_ns >= since_ns]
         met = next((r for r in later if r.event == self.meets and self._fits(r)), None)
         outcome = history.outcomes[client]
         if met is not None and met.t_ns <= self._deadline_ns(origin_ns):

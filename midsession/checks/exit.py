@@ -1,7 +1,8 @@
-"""How a service's program exits."""
+"""How a service's program exits, or how the programs of a client group do."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,24 +15,41 @@ from midsession.core.verdict import Finding, Status
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """Which exit: the first of the program of `service`, at or after the step `since` where one is given."""
+    """Which exit: the first of the program of `service`, or of each client program of the group `clients`, at or after
+    the step `since` where one is given."""
 
-    service: str
+    service: str | None = None
+    clients: str | None = None
     since: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError unless exactly one of `service` and `clients` is given."""
+        words.refuse_no_subject(self.service, self.clients)
+
+    def hosts(self, history: History) -> list[str]:
+        """The hosts of the programs that are meant: of a group's, those that had not exited before `since`."""
+        if self.clients is None:
+            return words.hosts_of(history, self.service, None)
+        since_ns = 0 if self.since is None else history.instant(self.since)
+        hosts = words.hosts_of(history, None, self.clients)
+        return [host for host in hosts if not history.was_over(host, since_ns)]
 
 
 @dataclass(frozen=True, slots=True)
 class Exit(Check):
-    """The service's program exits with `code`, or by `signal` (a name without SIG).
+    """The service's program exits with `code`, or by `signal` (a name without SIG); or each program of a client group.
 
-    The first exit at or after `since` counts, be it the stop at the run's end. A program that never exited, or an
-    agent's log that is not whole, is inconclusive.
+    The first exit at or after `since` counts, be it the stop at the run's end; of a group, those programs are in scope
+    that had not exited before `since`. A program that never exited, or an agent's log that is not whole, is
+    inconclusive, unless another program's exit is a failure.
     """
 
     kind: ClassVar[str] = "exit"
     example: ClassVar[str] = """\
 - exit: {service: server, since: crash}
   signal: KILL
+- exit: {clients: drivers}
+  code: 0
 """
 
     exit: Exited
@@ -47,30 +65,51 @@ class Exit(Check):
     def promise(self) -> str:
         """The promise as one short sentence."""
         how = f"with code {self.code}" if self.signal is None else f"by SIG{self.signal}"
-        return f"{self.exit.service} exits {how}{f' after {self.exit.since}' if self.exit.since else ''}"
+        subject = self.exit.service or f"each program of {self.exit.clients}"
+        return f"{subject} exits {how}{f' after {self.exit.since}' if self.exit.since else ''}"
 
     def judge(self, history: History) -> Finding:
-        """Look at the one exit."""
-        found, gaps = exit_in_question(history, self.exit), history.gaps_of(self.exit.service, AGENT)
-        if found is None:
-            why = words.listing(map(str, gaps)) or "nothing in scope: its program never exited"
-            return Finding(check=self.kind, status=Status.INCONCLUSIVE, promise=self.promise, seen=why)
+        """Look at each program's one exit."""
         origin_ns = words.origin_of(history, self.exit.since)
-        kept = (found.fields.get("code"), found.fields.get("signal")) == (self.code, self.signal)
+        exits = {host: exit_in_question(history, self.exit, host) for host in self.exit.hosts(history)}
+        found = {host: record for host, record in exits.items() if record is not None}
+        broken = [host for host, record in found.items() if not self._is_kept(record)]
+        known = bool(exits) and len(found) == len(exits)
         return Finding(
             check=self.kind,
-            status=Status.PASS if kept else Status.FAIL,
+            status=Status.FAIL if broken else Status.PASS if known else Status.INCONCLUSIVE,
             promise=self.promise,
-            seen=f"{how_it_exited(found)} {words.offset(found.t_ns, origin_ns)}".strip(),
-            support=1,
-            witnesses=[found],
-            offenders=[] if kept else [self.exit.service],
+            seen=self._seen(history, exits, broken, origin_ns),
+            support=len(found),
+            witnesses=[found[host] for host in broken or found][: words.SHOWN],
+            offenders=broken or [host for host, record in exits.items() if record is None],
         )
 
+    def _is_kept(self, record: Record) -> bool:
+        return (record.fields.get("code"), record.fields.get("signal")) == (self.code, self.signal)
 
-def exit_in_question(history: History, which: Exited) -> Record | None:
-    """The `exited` record that the check is about. Raises CannotTell for a `since` that never fired."""
-    exits = history.events(Event.EXITED).on(which.service).by(AGENT)
+    def _seen(
+        self, history: History, exits: Mapping[str, Record | None], broken: list[str], origin_ns: int | None
+    ) -> str:
+        if not exits:
+            return f"nothing in scope: no program of {self.exit.clients} was left at {self.exit.since}"
+        shown = broken or [host for host, record in exits.items() if record is None] or list(exits)
+        said = words.listing(self._told(history, host, exits[host], origin_ns, len(exits) > 1) for host in shown)
+        kept = sum(record is not None and self._is_kept(record) for record in exits.values())
+        return f"{kept} of {len(exits)} did; {said}" if len(exits) > 1 else said
+
+    def _told(self, history: History, host: str, record: Record | None, origin_ns: int | None, named: bool) -> str:
+        if record is None:
+            gaps = history.gaps_of(host, AGENT)
+            said = words.listing(map(str, gaps)) or "nothing in scope: its program never exited"
+        else:
+            said = f"{how_it_exited(record)} {words.offset(record.t_ns, origin_ns)}".strip()
+        return f"{host}: {said}" if named else said
+
+
+def exit_in_question(history: History, which: Exited, host: str) -> Record | None:
+    """The `exited` record of a host that the check is about. Raises CannotTell for a `since` that never fired."""
+    exits = history.events(Event.EXITED).on(host).by(AGENT)
     return (exits.since(which.since) if which.since else exits).first
 
 

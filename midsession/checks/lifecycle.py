@@ -48,8 +48,9 @@ class Lifecycle(Check):
 
     def judge(self, history: History) -> Finding:
         """Walk through each client's records in the order in which its fleet wrote them."""
-        breaches = [breach for client in history.plan.clients for breach in _breaches(history, client)]
-        clients = [c for c in history.plan.clients if history.of_client(c)]
+        played = [client for group in history.plan.scripted for client in group.names]
+        breaches = [breach for client in played for breach in _breaches(history, client)]
+        clients = [c for c in played if history.of_client(c)]
         return Finding(
             check=self.kind,
             status=Status.ERROR if breaches else Status.PASS if clients else Status.INCONCLUSIVE,

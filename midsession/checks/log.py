@@ -1,4 +1,4 @@
-"""What a service's program says on stdout and stderr."""
+"""What a service's program says on stdout and stderr, or what the programs of a client group say."""
 
 from __future__ import annotations
 
@@ -17,22 +17,31 @@ from midsession.core.verdict import Finding, Status
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Lines of `service` that contain `contains`, or in which `matches` (RE2) is found, at or after the step `since`.
+    """Lines of `service`, or of the client programs of the group `clients`, that contain `contains`, or in which
+    `matches` (RE2) is found, at or after the step `since`.
 
     A line is known by its first 4096 characters.
     """
 
-    service: str
+    service: str | None = None
+    clients: str | None = None
     contains: str | None = None
     matches: str | None = None
     since: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError unless exactly one of `contains` and `matches` is given and RE2 takes the latter."""
+        """Raises ValueError unless one of `service` and `clients`, and one of `contains` and `matches` is given, and
+        RE2 takes the latter."""
+        words.refuse_no_subject(self.service, self.clients)
         if (self.contains is None) == (self.matches is None):
             raise ValueError("say which lines: either 'contains' or 'matches'")
         if self.matches is not None:
             _compiled(self.matches)
+
+    @property
+    def subject(self) -> str:
+        """Who is meant."""
+        return self.service or self.clients or ""
 
     def select(self, lines: list[Record]) -> list[Record]:
         """Those of the lines that are meant."""
@@ -43,15 +52,16 @@ class Lines:
 
     def __str__(self) -> str:
         what = f"contain {self.contains!r}" if self.contains is not None else f"match {self.matches!r}"
-        return f"lines of {self.service} that {what}{f' since {self.since}' if self.since else ''}"
+        return f"lines of {self.subject} that {what}{f' since {self.since}' if self.since else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class LogCheck(Check):
     """The service says such a line: at least once, or `equals`, `at_least`, `at_most` so many times.
 
-    Too few, or not too many, is believed only of an agent's whole log and of a program that said at least one line in
-    the window, or was at least started or exited in it.
+    Of a client group, its programs' lines count together; with `each`, those of every single program that lived in the
+    window. Too few, or not too many, is believed only of an agent's whole log and of a program that said at least one
+    line in the window, or was at least started or exited in it.
     """
 
     kind: ClassVar[str] = "log"
@@ -60,16 +70,21 @@ class LogCheck(Check):
   at_least: 1
 - log: {service: server, contains: Traceback}
   equals: 0
+- log: {clients: drivers, contains: reconnected}
+  each: true
 """
 
     log: Lines
     equals: int | None = None
     at_least: int | None = None
     at_most: int | None = None
+    each: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError for bounds that contradict each other."""
+        """Raises ValueError for bounds that contradict each other, and for `each` of a service."""
         _ = self._bounds
+        if self.each and self.log.clients is None:
+            raise ValueError("'each' needs a group of client programs: give 'clients'")
 
     @property
     def _bounds(self) -> Bounds:
@@ -80,31 +95,46 @@ class LogCheck(Check):
     @property
     def promise(self) -> str:
         """The promise as one short sentence."""
-        return f"{self.log}: {self._bounds}"
+        return f"{self.log}: {self._bounds}{' each' if self.each else ''}"
 
     def judge(self, history: History) -> Finding:
-        """Count the lines that the agent took down."""
-        said = history.events(Event.LINE, Event.STARTED, Event.EXITED).on(self.log.service).by(AGENT)
-        said = said.since(self.log.since) if self.log.since else said
-        found = self.log.select([r for r in said if r.event == Event.LINE])
-        gaps = history.gaps_of(self.log.service, AGENT)
-        status = self._bounds.judge(len(found), complete=not gaps) if said else Status.INCONCLUSIVE
+        """Count the lines that the agents took down."""
+        hosts = words.hosts_of(history, self.log.service, self.log.clients)
+        said = {host: lines for host in hosts if (lines := self._said(history, host))}
+        found = {host: self.log.select([r for r in lines if r.event == Event.LINE]) for host, lines in said.items()}
+        gaps = [gap for host in hosts for gap in history.gaps_of(host, AGENT)]
+        cases = found if self.each else {self.log.subject: [r for lines in found.values() for r in lines]}
+        words_by_case = {name: self._bounds.judge(len(lines), complete=not gaps) for name, lines in cases.items()}
+        failed = [name for name, status in words_by_case.items() if status is Status.FAIL]
         return Finding(
             check=self.kind,
-            status=status,
+            status=_worst(list(words_by_case.values())) if said else Status.INCONCLUSIVE,
             promise=self.promise,
-            seen=self._seen(len(said), len(found), words.listing(map(str, gaps))),
-            support=len(said),
-            witnesses=found[: words.SHOWN],
-            offenders=[self.log.service] if status is Status.FAIL else [],
-            measures={"count": len(found)},
+            seen=self._seen(bool(said), cases, failed, words.listing(map(str, gaps))),
+            support=sum(map(len, said.values())),
+            witnesses=[r for name in failed or cases for r in cases[name]][: words.SHOWN],
+            offenders=failed if said else [],
+            measures={"count": sum(map(len, found.values()))},
         )
 
-    def _seen(self, said: int, found: int, gaps: str) -> str:
-        if not said:
-            return gaps or f"nothing in scope: {self.log.service} said nothing and its program did not live"
-        counted = words.times(found) if found else "never"
+    def _said(self, history: History, host: str) -> list[Record]:
+        said = history.events(Event.LINE, Event.STARTED, Event.EXITED).on(host).by(AGENT)
+        return list(said.since(self.log.since) if self.log.since else said)
+
+    def _seen(self, lived: bool, cases: dict[str, list[Record]], failed: list[str], gaps: str) -> str:
+        if not lived:
+            return gaps or f"nothing in scope: {self.log.subject} said nothing and its program did not live"
+        total = sum(map(len, cases.values()))
+        counted = words.times(total) if total else "never"
+        if self.each:
+            counted += f" in all; {words.listing(f'{name}: {words.times(len(cases[name]))}' for name in failed)}"
+            counted = counted.removesuffix("; ")
         return f"{counted}; but {gaps}" if gaps else counted
+
+
+def _worst(statuses: list[Status]) -> Status:
+    order = (Status.FAIL, Status.INCONCLUSIVE)
+    return next((status for status in order if status in statuses), Status.PASS)
 
 
 def _compiled(regex: str) -> Any:

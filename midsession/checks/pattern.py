@@ -132,14 +132,14 @@ def _observers(history: History, pattern: Pattern) -> Iterator[tuple[str, str | 
         yield from _clients(history, pattern)
     if "service" in kinds and not of_group:
         yield from _services(history, pattern)
-    if "agent" in kinds and not of_group:
+    if "agent" in kinds:
         yield from _agents(history, pattern)
     if "conductor" in kinds and pattern.of is None:
         yield CONDUCTOR, _first_gap(history, CONDUCTOR, CONDUCTOR)
 
 
 def _clients(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
-    clients = history.clients_of(pattern.of) if pattern.of is not None else history.plan.clients
+    clients = [name for group in history.plan.scripted if pattern.of in (None, group.name) for name in group.names]
     since_ns = 0 if pattern.since is None else history.instant(pattern.since)
     for client in clients:
         outcome = history.outcomes[client]
@@ -169,12 +169,19 @@ def _services(history: History, pattern: Pattern) -> Iterator[tuple[str, str | N
 
 
 def _agents(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
-    hosts = [s.name for s in history.plan.services] + ([] if pattern.of else list(history.fleets))
-    for host in hosts:
-        if pattern.of in (None, host):
-            # A whole agent's log has a trailer: the agent lived to the end of the run, whatever the window.
-            gap = _first_gap(history, host, AGENT)
-            yield f"agent of {host}", gap if gap or history.written_by(host, AGENT) else ""
+    for host in _hosts(history, pattern.of):
+        # A whole agent's log has a trailer: the agent lived to the end of the run, whatever the window.
+        gap = _first_gap(history, host, AGENT)
+        name = host if host in history.plan.foreign_clients else f"agent of {host}"
+        yield name, gap if gap or history.written_by(host, AGENT) else ""
+
+
+def _hosts(history: History, of: str | None) -> list[str]:
+    """Whose agents are meant: the service's, those of a group's client programs, or everybody's."""
+    plan = history.plan
+    if of is None:
+        return [*(s.name for s in plan.services), *plan.foreign_clients, *history.fleets]
+    return [s.name for s in plan.services if s.name == of] + [n for g in plan.foreign if g.name == of for n in g.names]
 
 
 def _first_gap(history: History, host: str, writer: str) -> str | None:

@@ -46,6 +46,17 @@ def plural(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
+def refuse_no_subject(service: str | None, clients: str | None) -> None:
+    """Raises ValueError unless exactly one of the two is given."""
+    if (service is None) == (clients is None):
+        raise ValueError("say whose: either 'service' or 'clients'")
+
+
+def hosts_of(history: History, service: str | None, clients: str | None) -> list[str]:
+    """The hosts of the programs that are meant: the service's, or those of a group's client programs."""
+    return list(history.clients_of(clients)) if clients is not None else [service] if service is not None else []
+
+
 def origin_of(history: History, since: str | None) -> int | None:
     """The instant that offsets count from: the step, else the run's beginning; None when clocks do not allow it.
 

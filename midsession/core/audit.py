@@ -257,7 +257,7 @@ def _longer(history: History, file: LogFile, event: str, fields: dict[str, Any],
         return records
     last = records[-1]
     t_ns = min(last.t_ns, history.ended_ns) if history.ended_ns != FOREVER else last.t_ns
-    extra = msgspec.structs.replace(last, event=event, client=None, connection=1, t_ns=t_ns, fields=fields)
+    extra = msgspec.structs.replace(last, event=event, connection=1, t_ns=t_ns, fields=fields)
     return [*records, *[extra] * copies]
 
 

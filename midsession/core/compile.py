@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+import msgspec
+
 from midsession.core import plan, scenario
 from midsession.core.choice import choose, shuffled
 from midsession.core.loader import Node
@@ -35,14 +37,15 @@ def compile_plan(
 ) -> plan.Plan:
     """The plan of a scenario without problems. `tree` gives the places, `files` the bytes of those that it names."""
     begun_later = {action.body for action in source.timeline if action.verb == "run"}
-    groups = (_group(name, group, seed, files, name not in begun_later) for name, group in source.clients.items())
+    folder = PurePosixPath(path).parent
+    groups = (_group(name, group, seed, folder, files) for name, group in source.clients.items())
     return plan.Plan(
         name=source.name,
         source=path,
         seed=seed,
         timeout_s=source.timeout_s,
-        services=[_service(n, service, PurePosixPath(path).parent, files) for n, service in source.services.items()],
-        groups=list(groups),
+        services=[_service(n, service, folder, files) for n, service in source.services.items()],
+        groups=[msgspec.structs.replace(group, begin=group.name not in begun_later) for group in groups],
         timeline=[_step(number, action, tree, source.clients, seed) for number, action in enumerate(source.timeline)],
         checks=compile_checks(source.checks, tree),
         matrix=dict(matrix),
@@ -67,34 +70,57 @@ def _service(name: str, service: scenario.Service, folder: PurePosixPath, files:
         "grace_s": service.grace_s,
         "ready_within_s": service.ready.within_s,
     }
-    own: dict[str, Any] = {"env": dict(service.env), "ready_line": service.ready.line}
+    own: dict[str, Any] = {
+        "env": dict(service.env),
+        "files": _copied(service, files),
+        "ready_line": service.ready.line,
+    }
     if service.image is not None:
         return plan.ImageService(image=service.image, argv=service.command, **own, **common)
     if service.command is not None:
-        cwd = None if service.cwd is None else str(folder / service.cwd)
-        copied = {name: files[name].decode() for name in service.files}
-        return plan.CommandService(argv=service.command, cwd=cwd, files=copied, **own, **common)
+        return plan.CommandService(argv=service.command, cwd=_cwd(service, folder), **own, **common)
     if service.compose is not None:
         return plan.ComposeService(file=service.compose.file, service=service.compose.service, **common)
     assert service.reference is not None
     return plan.ReferenceService(behaviour=service.reference.behaviour, **common)
 
 
-def _group(name: str, group: scenario.Clients, seed: int, files: Mapping[str, bytes], begin: bool) -> plan.GroupPlan:
-    host, _, port = group.connect.rpartition(":")
+def _copied(program: scenario.Program, files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: files[name].decode() for name in program.files}
+
+
+def _cwd(program: scenario.Program, folder: PurePosixPath) -> str | None:
+    return None if program.cwd is None else str(folder / program.cwd)
+
+
+def _group(
+    name: str, group: scenario.Clients, seed: int, folder: PurePosixPath, files: Mapping[str, bytes]
+) -> plan.GroupPlan:
+    host, _, port = (group.connect or ":0").rpartition(":")
     arrivals = arrivals_of(group.arrive, group.count, plan.substream(seed, "arrive", name))
     return plan.GroupPlan(
         name=name,
         host=host,
         port=int(port),
-        script=_Script(group.connect_timeout_s, files).compiled(group.script),
+        script=_Script(group.connect_timeout_s, files).compiled(group.script or []),
         clients=[
             plan.ClientPlan(number, arrive_s, plan.substream(seed, "session", f"{name}-{number}"))
             for number, arrive_s in enumerate(arrivals, 1)
         ],
         on_loss=plan.Reconnect(**plain(group.on_loss.reconnect)) if group.on_loss else None,
         connect_timeout_s=group.connect_timeout_s,
-        begin=begin,
+        program=None if group.script is not None else _program(group, folder, files),
+    )
+
+
+def _program(group: scenario.Clients, folder: PurePosixPath, files: Mapping[str, bytes]) -> plan.Program:
+    return plan.Program(
+        argv=group.command,
+        image=group.image,
+        env=dict(group.env),
+        cwd=_cwd(group, folder),
+        files=_copied(group, files),
+        grace_s=group.grace_s,
     )
 
 
@@ -208,8 +234,9 @@ def _trigger(when: scenario.When) -> plan.Trigger:
     if when.after is not None:
         return plan.After(step=when.after, wait_s=when.wait_s, within_s=within_s)
     if when.log is not None:
-        log = when.log
-        return plan.OnLog(service=log.service, contains=log.contains, matches=log.matches, within_s=within_s)
+        log, of = when.log, when.log.service or when.log.clients
+        assert of is not None
+        return plan.OnLog(of=of, contains=log.contains, matches=log.matches, within_s=within_s)
     if when.all is not None:
         return plan.AllOf(triggers=[_trigger(inner) for inner in when.all], within_s=within_s)
     if when.any is not None:

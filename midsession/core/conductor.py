@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from midsession.core import plan
-from midsession.core.record import Event, Record
+from midsession.core.record import CLIENT_ENDS, Event, Record
 from midsession.core.triggers import Hearing, Progress, Watch, World, earliest, ns, watch
 
 OWN_VERBS = frozenset({"signal", "heal", "run", "note"})
@@ -111,9 +111,9 @@ class _Pending:
 class Conductor:
     """One run of one plan.
 
-    The run is over when every client is done, every step has fired or never can, every fault has shown its witness and
-    every `for` has run out; or at the plan's timeout. Clients of a group that a `run` step starts count as done when no
-    step is left that could start it.
+    The run is over when every client is done (its session is over, or the program that it is has exited), every step
+    has fired or never can, every fault has shown its witness and every `for` has run out; or at the plan's timeout.
+    Clients of a group that a `run` step starts count as done when no step is left that could start it.
 
     A barrier opens when every client of its group is waiting at it or done. A client whose connection is lost leaves
     the barrier (it comes again, or is done); a barrier that has opened waits for all of them anew.
@@ -122,7 +122,7 @@ class Conductor:
     def __init__(self, of: plan.Plan) -> None:
         self._plan = of
         self._finished: str | None = None
-        names = {g.name: [f"{g.name}-{c.number}" for c in g.clients] for g in of.groups}
+        names = {g.name: g.names for g in of.groups}
         self._world = World(names, steps={s.id: Progress() for s in of.timeline})
         self._begun = {g.name for g in of.groups if g.begin}
         self._world.coming = {name: len(clients) for name, clients in names.items()}
@@ -142,7 +142,8 @@ class Conductor:
     @property
     def client_watches(self) -> frozenset[str]:
         """The events of clients that it must be told of."""
-        wanted = {Event.DONE} if self._groups else set()
+        wanted = {Event.DONE} if self._plan.scripted else set()
+        wanted |= {Event.EXITED} if self._plan.foreign else set()
         if any(_has_barrier(g.script) for g in self._plan.groups):
             wanted |= {Event.MARK, Event.LOST}
         return frozenset(wanted) | {event for event, ears in self._ears.items() if any(e.of_clients for e in ears)}
@@ -197,7 +198,7 @@ class Conductor:
 
     # --- what records tell -----------------------------------------------------------------------------------------
 
-    def _done(self, now_ns: int, record: Record) -> list[Command]:
+    def _ends(self, now_ns: int, record: Record) -> list[Command]:
         group = self._groups.get(record.client or "")
         if group is None or record.client is None or record.client in self._world.done:
             return []
@@ -345,7 +346,7 @@ class Conductor:
 
 
 _TAKES: dict[str, Callable[[Conductor, int, Record], list[Command]]] = {
-    Event.DONE: Conductor._done,
+    **dict.fromkeys(CLIENT_ENDS, Conductor._ends),
     Event.LOST: Conductor._lost,
     Event.MARK: Conductor._mark,
     Event.INJECTED: Conductor._injected,

@@ -18,9 +18,17 @@ import msgspec
 from midsession.core.compared import EventCounts, EventSequence
 from midsession.core.logfile import LogFile
 from midsession.core.logs import AGENT, CONDUCTOR, PROGRAM, Gap, Writer, find_gaps
-from midsession.core.outcomes import FOREVER, Connection, Outcome, connections_of, outcome_of
+from midsession.core.outcomes import (
+    FOREVER,
+    UNSUPPORTED_REASON,
+    Connection,
+    Outcome,
+    connections_of,
+    outcome_of,
+    outcome_of_program,
+)
 from midsession.core.plan import CheckPlan, Plan
-from midsession.core.record import Event, Record
+from midsession.core.record import CLIENT_ENDS, Event, Record
 from midsession.core.stalls import Span, overlap_ns, spans_of
 from midsession.core.steps import StepStory, tell_steps
 
@@ -187,9 +195,13 @@ class History:
         return next((c.number for c in open_then if c.how is not None), None)
 
     def was_over(self, client: str, t_ns: int) -> bool:
-        """Whether the client's session was over before that instant."""
-        done = next((r for r in self.of_client(client) if r.event == Event.DONE), None)
+        """Whether the client's session was over (the program that it is had exited) before that instant."""
+        done = next((r for r in self.of_client(client) if r.event in CLIENT_ENDS), None)
         return done is not None and done.t_ns < t_ns
+
+    def unsupported(self, group: str) -> Sequence[str]:
+        """The clients of a group whose program said that it cannot play its part (exit code 127)."""
+        return [c for c in self.clients_of(group) if self.outcomes[c].reason.startswith(UNSUPPORTED_REASON)]
 
     def clients_of(self, group: str) -> Sequence[str]:
         """The planned clients of a group. Raises ValueError for a name that is no group."""
@@ -218,7 +230,7 @@ class History:
     @cached_property
     def fleets(self) -> Sequence[str]:
         """The hosts that played clients, as far as the files tell."""
-        return sorted({h.host for h in self._files} - self._services - {CONDUCTOR})
+        return sorted({h.host for h in self._files} - self._services - self._foreign - {CONDUCTOR})
 
     # --- indices, made when they are first needed ---
 
@@ -252,14 +264,20 @@ class History:
 
     @cached_property
     def _groups(self) -> Mapping[str, Sequence[str]]:
-        return {g.name: [f"{g.name}-{c.number}" for c in g.clients] for g in self.plan.groups}
+        return {g.name: g.names for g in self.plan.groups}
 
     @cached_property
     def _services(self) -> set[str]:
         return {s.name for s in self.plan.services}
 
+    @cached_property
+    def _foreign(self) -> set[str]:
+        return set(self.plan.foreign_clients)
+
     def _outcome(self, client: str) -> Outcome:
         records = self._by_client.get(client, [])
+        if client in self._foreign:
+            return outcome_of_program(client, records, self.gaps_of(client, AGENT), self.ended_ns)
         gone = self._gone.get(client, "")
         if not records:
             return outcome_of(client, records, None, [], gone=gone)

@@ -77,7 +77,7 @@ def judge_check(plan: CheckPlan, history: History, build: Build) -> Finding:
     except Exception as error:  # noqa: BLE001 - a check that cannot even be made is an error of the run, never a pass
         finding = _crashed(plan.kind, plan.text or plan.kind, error)
     else:
-        finding = _safely(check, history)
+        finding = _unless_unsupported(plan.args, history, _safely(check, history))
     return msgspec.structs.replace(finding, place=plan.place)
 
 
@@ -95,6 +95,28 @@ def _safely(check: Judge, history: History) -> Finding:
         seen = f"nothing in scope: {finding.seen}"
         return msgspec.structs.replace(finding, status=Status.INCONCLUSIVE, seen=seen)
     return finding
+
+
+_NAMES_CLIENTS = frozenset({"of", "every", "clients", "with_", "read_by"})
+"""The fields of checks that may name a client group."""
+
+
+def _unless_unsupported(args: object, history: History, finding: Finding) -> Finding:
+    """Nothing can be promised of a group when one of its programs said that it cannot play its part."""
+    missing = [client for group in sorted(set(_groups_in(args, history.plan))) for client in history.unsupported(group)]
+    if not missing or finding.status is Status.ERROR:
+        return finding
+    said = _listing(f"{client} {history.outcomes[client].reason}" for client in missing)
+    return msgspec.structs.replace(finding, status=Status.INCONCLUSIVE, seen=f"{said}; else: {finding.seen}")
+
+
+def _groups_in(args: object, plan: Plan) -> Iterator[str]:
+    """The groups of client programs that a check names."""
+    if isinstance(args, Mapping):
+        named = {value for key, value in args.items() if key in _NAMES_CLIENTS and isinstance(value, str)}
+        yield from (group.name for group in plan.foreign if group.name in named)
+    for inner in args.values() if isinstance(args, Mapping) else args if isinstance(args, list | tuple) else ():
+        yield from _groups_in(inner, plan)
 
 
 def _crashed(kind: str, promise: str, error: BaseException) -> Finding:
@@ -264,12 +286,10 @@ def _sessions_hit(history: History, story: StepStory) -> int | None:
 
 
 def _clients_with(history: History, story: StepStory) -> list[str]:
-    """The clients that were to have a session with the target of a step."""
+    """The scripted clients that were to have a session with the target of a step."""
     plan = history.plan
     targets = next(step for step in plan.timeline if step.id == story.id).targets
-    groups = [g.name for g in plan.groups if {g.host, g.name} & {*targets}]
-    meant = {client for group in groups for client in history.clients_of(group)}
-    return [client for client in plan.clients if client in meant or client in targets]
+    return [name for group in plan.scripted for name in group.names if {group.host, group.name, name} & {*targets}]
 
 
 def _missed(history: History, story: StepStory, hit: int | None) -> str:
@@ -309,7 +329,10 @@ def _looks_for_a_loss(counted: Mapping[str, Any]) -> bool:
 
 def _looks_at_sessions(counted: Mapping[str, Any]) -> bool:
     """Whether it asks what sessions met, not what became of a program."""
-    return "service" not in counted and not _OF_PROGRAMS & {counted.get("event"), counted.get("meets")}
+    return not {"service", "clients"} & counted.keys() and not _OF_PROGRAMS & {
+        counted.get("event"),
+        counted.get("meets"),
+    }
 
 
 def _meets_attempts(history: History, story: StepStory) -> bool:

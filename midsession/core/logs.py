@@ -37,9 +37,9 @@ class Gap(msgspec.Struct, frozen=True):
 def find_gaps(plan: Plan, files: Mapping[str, LogFile], hosts: Collection[str] = (), run: str = "") -> list[Gap]:
     """Every file that is not whole or not there, in the order of their names.
 
-    `hosts` are further hosts that are known to have taken part (from `run.json`); the plan's services and the hosts
-    that the files themselves name are always expected to have an agent's file, and the run to have a conductor's.
-    `run` is the run's name (from `run.json`); empty: the conductor's file says which run this is.
+    `hosts` are further hosts that are known to have taken part (from `run.json`); the plan's services, its client
+    programs and the hosts that the files themselves name are always expected to have an agent's file, and the run to
+    have a conductor's. `run` is the run's name (from `run.json`); empty: the conductor's file says which run this is.
     """
     exits = _exits(files)
     gaps = {name: gap for name, file in files.items() if (gap := _gap(name, file, exits))}
@@ -89,9 +89,10 @@ def _missing(
         yield Gap(event_file_name(CONDUCTOR, CONDUCTOR, 1), "missing", CONDUCTOR, CONDUCTOR)
     seen = {f.header.host for f in files.values() if f.header} - {CONDUCTOR}
     with_agent = {f.header.host for f in files.values() if f.header and f.header.writer == AGENT}
-    for host in sorted((seen | {s.name for s in plan.services} | set(hosts)) - with_agent):
+    planned = {*(s.name for s in plan.services), *plan.foreign_clients}
+    for host in sorted((seen | planned | set(hosts)) - with_agent):
         yield Gap(event_file_name(host, AGENT, 1), "missing", host, AGENT)
-    foreign = {s.name for s in plan.services if not isinstance(s, ReferenceService)}
+    foreign = {s.name for s in plan.services if not isinstance(s, ReferenceService)} | set(plan.foreign_clients)
     for host, writer, incarnation in _started(files):
         name = event_file_name(host, writer, incarnation)
         if host not in foreign and name not in files and not _wrote_nothing(exits.get((host, writer, incarnation))):

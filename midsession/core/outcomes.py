@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from midsession.core.contract import UNSUPPORTED
 from midsession.core.logs import Gap
 from midsession.core.record import Event, Record
 
@@ -65,6 +66,30 @@ def outcome_of(
             return Outcome(client, word, f"{said} by {by}" if by else said, done.t_ns, by)
         return Outcome(client, word, said, FOREVER)
     return Outcome(client, "info", _why_unknown(records, exited, gaps, by), known_until_ns, "" if gaps else by)
+
+
+UNSUPPORTED_REASON = "unsupported"
+
+
+def outcome_of_program(client: str, records: Sequence[Record], gaps: Sequence[Gap], ended_ns: int) -> Outcome:
+    """The one outcome of a client that is a program on a host of its own: how the program exited, for its first exit.
+
+    `records` are what its agent wrote of it, `gaps` its agent's files that are not whole. An exit after the end of the
+    run (`ended_ns`) is the harness's doing.
+    """
+    exited = next((r for r in records if r.event == Event.EXITED), None)
+    if gaps:
+        return Outcome(client, "info", f"its agent's log is not whole: {gaps[0]}", records[-1].t_ns if records else 0)
+    if exited is None or exited.t_ns > ended_ns:
+        started = any(r.event == Event.STARTED for r in records)
+        return Outcome(client, "info", "it still ran when the run ended" if started else "it was never begun", ended_ns)
+    if by := str(exited.fields.get("by") or ""):
+        return Outcome(client, "info", f"ended by {by}", exited.t_ns, by)
+    signal, code = exited.fields.get("signal"), exited.fields.get("code")
+    if code == UNSUPPORTED:
+        return Outcome(client, "info", f"{UNSUPPORTED_REASON}: exited with code {code}", exited.t_ns)
+    how = f"killed by SIG{signal}" if signal else f"exited with code {code}"
+    return Outcome(client, "ok" if code == 0 else "fail", how, FOREVER)
 
 
 def _why_unknown(records: Sequence[Record], exited: Record | None, gaps: Sequence[Gap], by: str) -> str:

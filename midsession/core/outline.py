@@ -20,7 +20,8 @@ def outline(plan: Plan, checks: Node) -> Node:
     """The tree of a scenario with the plan's names and these checks."""
     services: dict[str, _Plain] = {s.name: _service(s) for s in plan.services}
     clients: dict[str, _Plain] = {
-        g.name: {"script": [{"mark": name} for name in _marks(g.script)]} for g in plan.groups
+        g.name: {"script": [{"mark": name} for name in _marks(g.script)]} if g.program is None else {"command": []}
+        for g in plan.groups
     }
     timeline: list[_Plain] = [{"id": step.id} for step in plan.timeline]
     named: dict[str, _Plain] = {"services": services, "clients": clients, "timeline": timeline}

@@ -155,8 +155,26 @@ class ClientPlan(msgspec.Struct, frozen=True):
     key: str
 
 
+class Program(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The foreign program that each client of a group is: `argv` on a host of ours, or the container image `image`.
+
+    `argv` None: the image's own command. `grace_s`: from SIGTERM to SIGKILL. `files` as for a `CommandService`.
+    """
+
+    argv: list[str] | None = None
+    image: str | None = None
+    env: dict[str, str] = {}
+    cwd: str | None = None
+    files: dict[str, str] = {}
+    grace_s: float = 5.0
+
+
 class GroupPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A client group. `on_loss` None: a lost session ends there. `begin` False: a `run` action starts the group."""
+    """A client group. `on_loss` None: a lost session ends there. `begin` False: a `run` action starts the group.
+
+    Its clients follow `script`, or each is a `program` on a host of its own, which bears the client's name. A program
+    may be told no address: then `host` is empty and `port` 0.
+    """
 
     name: str
     host: str
@@ -166,6 +184,12 @@ class GroupPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     on_loss: Reconnect | None = None
     connect_timeout_s: float = 10.0
     begin: bool = True
+    program: Program | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its clients, in the order of their numbers."""
+        return [f"{self.name}-{client.number}" for client in self.clients]
 
 
 # --- what runs on the hosts ----------------------------------------------------------------------------------------
@@ -203,11 +227,12 @@ class CommandService(_Service, frozen=True, kw_only=True, tag="command"):
 
 
 class ImageService(_Service, frozen=True, kw_only=True, tag="image"):
-    """A container image of the user's."""
+    """A container image of the user's. `files` as for a `CommandService`."""
 
     image: str
     argv: list[str] | None = None
     env: dict[str, str] = {}
+    files: dict[str, str] = {}
     ready_line: str | None = None
 
 
@@ -263,9 +288,10 @@ class Every(_Trigger, frozen=True, kw_only=True, tag="every"):
 
 
 class OnLog(_Trigger, frozen=True, kw_only=True, tag="log"):
-    """A stdout or stderr line of `service` contains `contains`, or matches `matches` (RE2)."""
+    """A stdout or stderr line of the service or of a client program of the group `of` contains `contains`, or matches
+    `matches` (RE2)."""
 
-    service: str
+    of: str
     contains: str | None = None
     matches: str | None = None
 
@@ -359,7 +385,22 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     @property
     def clients(self) -> list[str]:
         """The names of all clients, in plan order."""
-        return [f"{g.name}-{c.number}" for g in self.groups for c in g.clients]
+        return [name for group in self.groups for name in group.names]
+
+    @property
+    def scripted(self) -> list[GroupPlan]:
+        """The groups whose clients the fleet plays."""
+        return [group for group in self.groups if group.program is None]
+
+    @property
+    def foreign(self) -> list[GroupPlan]:
+        """The groups whose clients are programs on hosts of their own."""
+        return [group for group in self.groups if group.program is not None]
+
+    @property
+    def foreign_clients(self) -> list[str]:
+        """The names of the clients that are programs on hosts of their own, in plan order."""
+        return [name for group in self.foreign for name in group.names]
 
 
 def substream(seed: int, purpose: str, entity: str) -> str:

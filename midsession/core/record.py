@@ -59,6 +59,10 @@ class Event(StrEnum):
     ENDED = "ended"
 
 
+CLIENT_ENDS = (Event.DONE, Event.EXITED)
+"""What ends a client: its session is done, or the program that it is has exited (only such an exit bears a client)."""
+
+
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The first line of a writer's file.
 

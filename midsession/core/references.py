@@ -4,9 +4,9 @@ Works on the tree of nodes, not on the models, so that a file's wrong values do 
 reported at once. What has the wrong type is passed over here; the models complain of it.
 
 In the bodies of faults and checks, at any depth, these YAML keys refer to something when their value is text:
-`service` to a service; `group`, `every` and `read_by` to a client group; `of`, `with` and each of `between` to either;
-`since` and `step` to a step of the timeline. `target`, and each name that a choice is drawn from, refers to what the
-fault allows: a service unless its class says otherwise.
+`service` to a service; `group`, `every` and `read_by` to a client group; `clients` to a group of client programs; `of`,
+`with` and each of `between` to a service or a client group; `since` and `step` to a step of the timeline. `target`, and
+each name that a choice is drawn from, refers to what the fault allows: a service unless its class says otherwise.
 `event` and `meets` beside one of them must be an event that it can have.
 """
 
@@ -29,6 +29,8 @@ from midsession.core.wrong import did_you_mean, quoted
 from midsession.errors import Place, Problem
 
 RESERVED = ("all", "conductor")
+FLEETS = "client"
+"""Testbeds call the hosts that play scripted clients `client-1`, `client-2`, …"""
 
 CLIENT_EVENTS = frozenset(
     {
@@ -49,10 +51,17 @@ SERVICE_EVENTS = SERVER_EVENTS | frozenset(
     }
 )
 
+PROGRAM_EVENTS = SERVICE_EVENTS - {
+    *(Event.LISTENING, Event.ACCEPTED, Event.RECEIVED, Event.SENT, Event.END, Event.CLOSED, Event.ERROR),
+    Event.CLIENT_LOST,
+}
+"""What is known of a client that is a program: its life and its output."""
+
 _NUMBER = re.compile("[1-9][0-9]{0,6}")
 _KINDS = {
     "service": "service",
     "group": "client group",
+    "clients": "group of client programs",
     "every": "client group",
     "read_by": "client group",
     "of": "service or client group",
@@ -71,6 +80,7 @@ _NOUNS = {
 _SLUGS = {
     "service": "unknown-service",
     "client group": "unknown-group",
+    "group of client programs": "unknown-group",
     "service or client group": "unknown-subject",
     "step": "unknown-step",
 }
@@ -87,14 +97,19 @@ def file_nodes(tree: Node) -> Iterator[tuple[str, Node]]:
         for verb, body in _verbs(group.get("script")):
             if verb == "send" and (node := body.get("file")):
                 yield "send", node
+        yield from _files_of_program(group)
     for _, service in _items(tree, "services"):
         compose = service.get("compose")
         if compose and (node := compose.get("file")):
             yield "compose", node
-        if node := service.get("cwd"):
-            yield "cwd", node
-        if copied := service.get("files"):
-            yield from (("copy", node) for node in copied.each())
+        yield from _files_of_program(service)
+
+
+def _files_of_program(program: Node) -> Iterator[tuple[str, Node]]:
+    if node := program.get("cwd"):
+        yield "cwd", node
+    if copied := program.get("files"):
+        yield from (("copy", node) for node in copied.each())
 
 
 def _items(tree: Node, key: str) -> Iterator[tuple[str, Node]]:
@@ -134,16 +149,19 @@ class _References:
         self._found: list[Problem] = []
         self._services = dict(_items(tree, "services"))
         self._groups = dict(_items(tree, "clients"))
+        self._foreign = [name for name, group in self._groups.items() if group.get("command") or group.get("image")]
         self._steps = self._read_steps()
         self._known: dict[str, Iterable[str]] = {
             "service": self._services,
             "client group": self._groups,
+            "group of client programs": self._foreign,
             "service or client group": [*self._services, *self._groups],
             "step": [step.id for step in self._steps],
         }
 
     def problems(self) -> list[Problem]:
         self._names()
+        self._hosts()
         self._clients()
         for step in self._steps:
             self._step(step)
@@ -187,6 +205,22 @@ class _References:
             elif step.id in RESERVED:
                 self._wrong("bad-name", f"the id '{step.id}' has a meaning of its own", step.place, "choose another")
             seen.setdefault(step.id, step)
+
+    def _hosts(self) -> None:
+        """A client program's host bears the client's name, so that must be nobody else's."""
+        for group in self._foreign:
+            place = self._tree.at(("clients",)).keys[group]
+            count = self._groups[group].get("count")
+            numbers = range(1, 1 + (count.value if count and isinstance(count.value, int) else 1))
+            if group == FLEETS:
+                self._wrong(
+                    "bad-name", f"the hosts of all fleets are called '{FLEETS}-…'", place, "choose another name"
+                )
+            for service in self._services:
+                head, _, number = service.rpartition("-")
+                if head == group and number.isdecimal() and int(number) in numbers:
+                    message = f"'{service}' is a service already, and would be a client of '{group}'"
+                    self._wrong("duplicate-id", message, place, "choose another name")
 
     def _refer(self, kind: str, node: Node | None) -> str | None:
         """Check one reference; the name where it is known."""
@@ -322,7 +356,10 @@ class _References:
         return f"it must be a {first}, like {quoted(next(iter(self._known[first]), 'server'))}"
 
     def _kind(self, name: str) -> str | None:
-        """What a name stands for: `talkers-3` is a client of a group that has so many."""
+        """What a name stands for: `talkers-3` is a client of a group that has so many.
+
+        One that is a program has a host of its own, so it can be hit as a group can.
+        """
         if name in self._services:
             return "service"
         if name in self._groups:
@@ -330,7 +367,8 @@ class _References:
         group, _, number = name.rpartition("-")
         if group in self._groups and _NUMBER.fullmatch(number):
             count = self._count(group)
-            return "client" if count is None or int(number) <= count else None
+            kind = "client group" if group in self._foreign else "client"
+            return kind if count is None or int(number) <= count else None
         return None
 
     def _count(self, group: str) -> int | None:
@@ -352,6 +390,7 @@ class _References:
             self._mark(when)
         if kind == "log" and (log := when.get("log")):
             self._refer("service", log.get("service"))
+            self._refer("group of client programs", log.get("clients"))
         for inner in (*keys.get("all", when).each(), *keys.get("any", when).each()):
             self._trigger(step, inner)
 
@@ -416,7 +455,7 @@ class _References:
     def _possible(self, name: str) -> tuple[str, frozenset[Event]]:
         """What a group or a service is, and the events that it can have: only reference servers write records."""
         if name in self._groups:
-            return "client group", CLIENT_EVENTS
+            return "client group", PROGRAM_EVENTS if name in self._foreign else CLIENT_EVENTS
         if self._services[name].get("reference"):
             return "service", SERVICE_EVENTS
         return "service without records of its own", SERVICE_EVENTS - SERVER_EVENTS

@@ -296,19 +296,90 @@ class Arrive(Model):
     """One after the other, in the order of their numbers, that far apart."""
 
 
-class Clients(Model):
-    """A group of clients that all run the same script."""
+class Program(Model):
+    """A program of the user's: a command on a host of ours, or a container image."""
+
+    command: Command | None = None
+    """A program and its arguments; with `image`, in place of the image's own command."""
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")] | None = None
+    """A container image."""
+    env: Annotated[dict[str, Argument], Field(max_length=1000)] = Field(default={})
+    """Environment variables."""
+    files: Annotated[list[FileName], Field(max_length=20)] = Field(default=[])
+    """UTF-8 files beside the scenario that are copied to the host. A word of the command that names one becomes
+    its path there."""
+    cwd: InnerPath | None = None
+    """The folder in which a command runs, in the scenario's folder or below it; without it, the testbed's choice: on
+    netns, where Midsession was called."""
+    grace_s: Duration = 5.0
+    """From SIGTERM to SIGKILL."""
+
+    @classmethod
+    def alternative(cls, key: str) -> dict[str, Any]:
+        """A command stands alone, or beside an image."""
+        chosen = super().alternative(key)
+        return {**chosen, "not": {"required": ["image"]}} if key == "command" else chosen
+
+    @classmethod
+    def _odd(cls, mapping: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], Wrong]]:
+        with_image = "image" in mapping and "command" in mapping
+        yield from super()._odd({k: v for k, v in mapping.items() if k != "command"} if with_image else mapping)
+        yield from cls._without_meaning(mapping)
+        for key in mapping.get("env", {}) if isinstance(mapping.get("env"), dict) else ():  # type: ignore[attr-defined]
+            if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", key):
+                yield ("env", key), Wrong("bad-name", f"{quoted(key)} is not the name of an environment variable")
+
+    @classmethod
+    def _without_meaning(cls, mapping: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], Wrong]]:
+        """Keys that say something about a program where there is none."""
+        owners = {key: "a command or an image" for key in ("env", "files") if not cls._is_program(mapping)}
+        if "command" not in mapping or "image" in mapping:
+            owners["cwd"] = "a command on a host of ours"
+        yield from _meaningless(mapping, owners)
+
+    @staticmethod
+    def _is_program(mapping: Mapping[str, object]) -> bool:
+        return "command" in mapping or "image" in mapping
+
+
+def _meaningless(mapping: Mapping[str, object], owners: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], Wrong]]:
+    """Complain of each of these keys that is there; `owners` says what they belong to."""
+    for key, owner in owners.items():
+        if key in mapping:
+            yield (key,), Wrong("choose-one", f"'{key}' means nothing here", f"it belongs to {owner}")
+
+
+class Clients(Program):
+    """A group of clients: all run the same script, or each is a program of yours on a host of its own."""
+
+    one_of: ClassVar[tuple[str, ...]] = ("script", "command", "image")
 
     count: Annotated[int, Field(ge=1, le=MAX_CLIENTS)] = 1
     """How many; they are called `<group>-1`, `<group>-2`, and so on."""
-    connect: Address
-    """Where they connect to: `service:port`."""
+    connect: Address | None = None
+    """Where they connect to: `service:port`. A program may do without; it gets it as `MIDSESSION_HOST` and
+    `MIDSESSION_PORT`."""
     arrive: Arrive | None = None
     on_loss: OnLoss | None = None
     connect_timeout_s: Duration = 10.0
     """How long an attempt to connect may take."""
-    script: Script
+    script: Script | None = None
     """What each of them does."""
+
+    @classmethod
+    def alternative(cls, key: str) -> dict[str, Any]:
+        """A script has somewhere to connect to."""
+        return {"required": ["script", "connect"]} if key == "script" else super().alternative(key)
+
+    @classmethod
+    def _without_meaning(cls, mapping: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], Wrong]]:
+        yield from super()._without_meaning(mapping)
+        if cls._is_program(mapping):
+            yield from _meaningless(mapping, dict.fromkeys(("on_loss", "connect_timeout"), "a script"))
+        elif "script" in mapping:
+            yield from _meaningless(mapping, {"grace": "a command or an image"})
+            if "connect" not in mapping:
+                yield (), Wrong("missing-key", "the key 'connect' is missing", "write connect: service:port")
 
 
 class Reference(Model):
@@ -341,67 +412,42 @@ class Ready(Model):
     """How long it may take; else the run is an error."""
 
 
-class Service(Model):
+class Service(Program):
     """A server under test, on a host of its own."""
 
     one_of: ClassVar[tuple[str, ...]] = ("reference", "command", "image", "compose")
 
     reference: Reference | None = None
-    command: Command | None = None
-    """A program and its arguments; with `image`, in place of the image's own command."""
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")] | None = None
-    """A container image."""
     compose: Compose | None = None
     port: Port
     """The TCP port that it listens on."""
     autostart: bool = True
     """false: absent until the timeline starts it."""
-    grace_s: Duration = 5.0
-    """From SIGTERM to SIGKILL."""
     ready: Ready = Ready.model_construct()
-    env: Annotated[dict[str, Argument], Field(max_length=1000)] = Field(default={})
-    """Environment variables."""
-    files: Annotated[list[FileName], Field(max_length=20)] = Field(default=[])
-    """UTF-8 files beside the scenario that are copied to the host. A word of the command that names one becomes
-    its path there."""
-    cwd: InnerPath | None = None
-    """The folder in which a command runs, in the scenario's folder or below it; without it, the testbed's choice: on
-    netns, where Midsession was called."""
-
-    @classmethod
-    def alternative(cls, key: str) -> dict[str, Any]:
-        """A command stands alone, or beside an image."""
-        chosen = super().alternative(key)
-        return {**chosen, "not": {"required": ["image"]}} if key == "command" else chosen
-
-    @classmethod
-    def _odd(cls, mapping: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], Wrong]]:
-        with_image = "image" in mapping and "command" in mapping
-        yield from super()._odd({k: v for k, v in mapping.items() if k != "command"} if with_image else mapping)
-        own = "command" in mapping or "image" in mapping
-        alone = "command" in mapping and not with_image
-        for key, fits in (("env", own), ("cwd", alone), ("files", alone)):
-            if key in mapping and not fits:
-                yield (key,), Wrong("choose-one", f"'{key}' means nothing here", "it belongs to a command")
-        for key in mapping.get("env", {}) if isinstance(mapping.get("env"), dict) else ():  # type: ignore[attr-defined]
-            if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", key):
-                yield ("env", key), Wrong("bad-name", f"{quoted(key)} is not the name of an environment variable")
 
 
 # --- the timeline --------------------------------------------------------------------------------------------------
 
 
 class LogLine(Model):
-    """A line on a service's stdout or stderr."""
+    """A line on the stdout or stderr of a service, or of a client that is a program."""
 
     one_of: ClassVar[tuple[str, ...]] = ("contains", "matches")
 
-    service: str
+    service: str | None = None
     """Whose output."""
+    clients: str | None = None
+    """Or that of any client of this group."""
     contains: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """The line holds this text."""
     matches: Regex | None = None
     """The line holds a match of this regular expression (RE2)."""
+
+    @classmethod
+    def _odd(cls, mapping: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], Wrong]]:
+        yield from super()._odd(mapping)
+        if len({"service", "clients"} & mapping.keys()) != 1:
+            yield (), Wrong("choose-one", "whose output is meant?", "give exactly one of service, clients")
 
 
 class When(Model):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from midsession.core import plan
-from midsession.core.record import Event, Record
+from midsession.core.record import CLIENT_ENDS, Event, Record
 
 NS = 1_000_000_000
 
@@ -331,13 +331,12 @@ class EveryWatch(Hearing):
         self._gone: set[str] = set()
 
     def hears(self) -> Iterator[tuple[str, Hearing]]:
-        yield self._trigger.event, self
-        if self._trigger.event != Event.DONE:
-            yield Event.DONE, self
+        for event in dict.fromkeys((self._trigger.event, *CLIENT_ENDS)):
+            yield event, self
 
     def take(self, record: Record) -> bool:
         changed = super().take(record)
-        if record.event == Event.DONE and record.client in self._clients and record.client not in self._met:
+        if record.event in CLIENT_ENDS and record.client in self._clients and record.client not in self._met:
             self._gone.add(record.client)
         return changed
 
@@ -362,13 +361,14 @@ class EveryWatch(Hearing):
 
 
 class LogWatch(Hearing):
-    """`log`: a line of a service's output contains a text, or matches an expression (RE2: linear time)."""
-
-    of_services = True
+    """`log`: a line of a service's or a client program's output contains a text, or matches an expression (RE2:
+    linear time)."""
 
     def __init__(self, trigger: plan.OnLog, world: World) -> None:
         super().__init__(trigger, world, None)
-        self._service = trigger.service
+        self._of = trigger.of
+        self._clients = world.clients(trigger.of)
+        self.of_clients, self.of_services = self._clients is not None, self._clients is None
         self._words = _quoted(trigger)
         self._matches = _matcher(trigger)
 
@@ -378,7 +378,7 @@ class LogWatch(Hearing):
     def _fits(self, record: Record) -> bool:
         return (
             record.event == Event.LINE
-            and record.host == self._service
+            and (record.host == self._of if self._clients is None else record.client in self._clients)
             and self._matches(str(record.fields.get("text", "")))
         )
 
@@ -387,10 +387,10 @@ class LogWatch(Hearing):
         return True
 
     def _nobody_left(self) -> bool:
-        return False
+        return self.of_clients and self._world.quiet(self._of)
 
     def _still(self) -> str:
-        return f"no line of {self._service} {self._words}"
+        return f"no line of {self._of} {self._words}"
 
 
 class AllWatch(Watch):

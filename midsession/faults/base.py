@@ -95,6 +95,9 @@ class Fault(ABC):
     targets: ClassVar[frozenset[TargetKind]] = SERVICE
     """What `target` may name. A client group means all hosts that play it; they must play no other group. A client,
     `talkers-3`, means its own connection and nothing else of the host that plays it."""
+    needs_program: ClassVar[bool] = False
+    """Whether it does something to a running program. Of a group of client programs it is then injected on the hosts
+    of those that run; every other fault also on those of programs that have still to begin."""
     needs: ClassVar[frozenset[Ability]] = frozenset()
     """What the agents of its hosts must be able to do, see `abilities`."""
     watches: ClassVar[frozenset[Event]] = frozenset()

@@ -30,6 +30,7 @@ class Kill(Fault):
     verb = "kill"
     family = "process"
     targets = ANY
+    needs_program = True
     watches = frozenset({Event.EXITED})
 
     signal: DeadlySignal = "KILL"

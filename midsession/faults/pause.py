@@ -24,6 +24,7 @@ class Pause(Fault):
     verb = "pause"
     family = "process"
     targets = ANY
+    needs_program = True
     healable = True
     watches = frozenset({Event.FROZEN})
 

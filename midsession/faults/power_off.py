@@ -26,6 +26,7 @@ class PowerOff(Fault):
     family = "host"
     healable = True
     targets = ANY
+    needs_program = True
     needs = frozenset({"filter"})
     watches = frozenset({Event.EXITED})
 

@@ -23,6 +23,7 @@ class Resume(Fault):
     family = "process"
     breaks = False
     targets = ANY
+    needs_program = True
     watches = frozenset({Event.THAWED})
 
     def inject(self, step: str, scene: Scene) -> Sequence[Move]:

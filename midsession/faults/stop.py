@@ -24,6 +24,7 @@ class Stop(Fault):
     verb = "stop"
     family = "process"
     targets = ANY
+    needs_program = True
     watches = frozenset({Event.EXITED})
 
     grace_s: float = 5.0

@@ -25,6 +25,7 @@ class Vanish(Fault):
     family = "host"
     healable = True
     targets = ANY
+    needs_program = True
     needs = frozenset({"links"})
     watches = frozenset({Event.WITNESSED})
 

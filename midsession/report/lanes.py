@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,9 @@ SERVICE_STATES = {
     Event.THAWED: "up",
 }
 """The same for the records about a host's program."""
+
+PROGRAM_STATES = {**SERVICE_STATES, Event.STARTED: "up"}
+"""The same for a client that is a program: nobody waits until it listens."""
 
 _MARKED = frozenset({Event.LOST, Event.PROTOCOL_ERROR, Event.GAVE_UP, Event.EXITED, Event.MARK})
 _MARKS_PER_LANE = 60
@@ -110,8 +113,12 @@ def client_lanes(records: Iterable[Record], names: Sequence[str], zero_ns: int, 
     pens = {name: _Pen(name) for name in names}
     for record in records:
         pen = pens.get(record.client or "")
-        if pen is not None and record.writer == "program" and record.event not in _SERVER_ONLY:
+        if pen is None or record.event in _SERVER_ONLY:
+            continue
+        if record.writer == "program":
             _draw_client(pen, record, record.t_ns - zero_ns)
+        elif record.event in PROGRAM_STATES:  # only the agent of a client program names a client
+            _draw_program(pen, record, PROGRAM_STATES, max(0, record.t_ns - zero_ns))
     return [pen.lane(end_ns) for pen in pens.values()]
 
 
@@ -138,12 +145,12 @@ def service_lanes(records: Iterable[Record], names: Sequence[str], zero_ns: int,
         pen = pens.get(record.host)
         if pen is None or record.client is not None or record.event not in SERVICE_STATES:
             continue
-        _draw_service(pen, record, max(0, record.t_ns - zero_ns))
+        _draw_program(pen, record, SERVICE_STATES, max(0, record.t_ns - zero_ns))
     return [pen.lane(end_ns) for pen in pens.values()]
 
 
-def _draw_service(pen: _Pen, record: Record, t_ns: int) -> None:
-    state = SERVICE_STATES[Event(record.event)]
+def _draw_program(pen: _Pen, record: Record, states: Mapping[Event, str], t_ns: int) -> None:
+    state = states[Event(record.event)]
     if state != pen.state and t_ns >= pen.since_ns:
         pen.enter(state, t_ns)
         pen.outcome = state

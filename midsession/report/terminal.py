@@ -56,6 +56,8 @@ class Account:
         self._out, self._plan, self._testbed = out, plan, testbed
         self._steps = {step.id: step for step in plan.timeline}
         self._zero_ns: int | None = None
+        self._sessions = sum(len(group.clients) for group in plan.scripted)
+        self._programs = len(plan.foreign_clients)
         self._connected: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._told_ns, self._told = 0, ""
@@ -106,13 +108,15 @@ class Account:
             self._connected.add(client)
         elif record.event in (Event.LOST, Event.DONE):
             self._connected.discard(client)
-        if record.event in _COUNTED:
+        if record.event in _COUNTED or record.event == Event.EXITED:
             self._counts[record.event] += 1
-        if before != len(self._connected) and len(self._connected) in (0, len(self._plan.clients)):
+        if before != len(self._connected) and len(self._connected) in (0, self._sessions):
             self._tell_counts(record.t_ns, always=True)
 
     def _counters(self) -> str:
-        parts = [f"{len(self._connected):,} of {len(self._plan.clients):,} connected"]
+        parts = [f"{len(self._connected):,} of {self._sessions:,} connected"] if self._sessions else []
+        if self._programs:
+            parts.append(f"{self._counts[Event.EXITED]:,} of {count(self._programs, 'program')} exited")
         for event, (one, many) in _COUNTED.items():
             if number := self._counts[event]:
                 parts.append(count(number, one, many))

@@ -68,7 +68,11 @@ class Testbed(Protocol):
 
     @property
     def fleets(self) -> Sequence[Host]:
-        """The hosts that play clients; never empty after `open` when the plan has clients."""
+        """The hosts that play scripted clients; never empty after `open` when the plan has such clients."""
+
+    @property
+    def foreign(self) -> Mapping[str, Host]:
+        """The hosts of the clients that are programs, each by the client's name, which is the host's too."""
 
     def remedy_for(self, ability: str) -> str | None:
         """What to do about it when its agents have not that ability (see `midsession.faults.base`); None: they have."""

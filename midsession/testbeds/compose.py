@@ -44,6 +44,7 @@ class ComposeTestbed:
     def __init__(self, port: int = PORT, token_file: Path = TOKEN_FILE) -> None:
         self.services: Mapping[str, AgentHost] = {}
         self.fleets: Sequence[AgentHost] = ()
+        self.foreign: Mapping[str, AgentHost] = {}
         self.port, self._token_file = port, token_file
         self._token = secrets.token_hex(32)
         self._agents: dict[str, list[_Agent]] = defaultdict(list)
@@ -58,6 +59,11 @@ class ComposeTestbed:
         """Wait for the project's agents (once), and configure those of the plan for this run."""
         for service in plan.services:
             _refuse_foreign(service)
+        for group in plan.foreign:
+            raise EnvironmentLacks(
+                f"the clients {group.name!r} need hosts of their own, and the compose testbed only attaches to what is "
+                "there", "run it with `--testbed docker` or `--testbed netns`", slug="client-kind",
+            )  # fmt: skip
         if self._server is None:
             await self._listen()
         await self._wait_for_agents([s.name for s in plan.services], bool(plan.groups))

@@ -190,10 +190,12 @@ async def fetch_files(link: AgentLink, directory: Path) -> None:
 
 
 def _inside(directory: Path, name: str) -> Path:
-    parts = PurePosixPath(name).parts
-    if len(parts) != 2 or parts[0] not in ("events", "logs") or parts[1].startswith(".") or "\0" in name:
+    """The place of an agent's file: `events/…`, `logs/…` or `logs/<host>/…`."""
+    folder, *inner = PurePosixPath(name).parts or ("",)
+    fits = {"events": (1,), "logs": (1, 2)}.get(folder, ())
+    if len(inner) not in fits or any(part.startswith(".") for part in inner) or "\0" in name:
         raise HarnessError(f"an agent named a file that cannot be its own: {name!r}", "agent-garbled")
-    return directory / parts[0] / parts[1]
+    return directory.joinpath(folder, *inner)
 
 
 def _decode(line: bytes) -> Hello | Reply | Records:

@@ -76,18 +76,22 @@ _INSIDE_COMPOSE = Path("/control")
 def choose(name: str, plans: Iterable[Plan] = ()) -> str:
     """The testbed that a name means for these plans. Raises ScenarioError for an unknown name.
 
-    `auto` is compose inside its project; else docker when a plan has a service in a container of its own, or when this
+    `auto` is compose inside its project; else docker when a plan has a program in a container of its own, or when this
     machine cannot make namespaces; else netns.
     """
     if name == AUTO:
         if _INSIDE_COMPOSE.is_dir():
             return "compose"
-        foreign = any(isinstance(s, ImageService | ComposeService) for plan in plans for s in plan.services)
-        return "docker" if foreign or not _has_namespaces() else "netns"
+        return "docker" if any(map(_has_containers, plans)) or not _has_namespaces() else "netns"
     if name not in TESTBEDS:
         known = ", ".join([AUTO, *TESTBEDS])
         raise ScenarioError([Problem(f"unknown testbed {name!r}", "unknown-testbed", remedy=f"there are {known}")])
     return name
+
+
+def _has_containers(plan: Plan) -> bool:
+    services = any(isinstance(service, ImageService | ComposeService) for service in plan.services)
+    return services or any(group.program and group.program.image for group in plan.foreign)
 
 
 def prune() -> tuple[list[str], list[str]]:

@@ -29,6 +29,11 @@ OUTSIDE = [
     "",
     "logs/server.a\0b",
     "logs/server.absent.log",
+    "logs/server/../server.program.1.stdout.log",
+    "logs/server/link",
+    "logs/server/.hidden",
+    "logs/server/inner/file",
+    "logs/other/file",
 ]
 
 
@@ -43,6 +48,37 @@ def directory(tmp_path: Path) -> Directory:
     (logs / "other.program.1.stdout.log").write_text("another host's")
     (logs / "server.program.1.stdout.log").write_text("0123456789")
     return directory
+
+
+@pytest.fixture
+def program_logs(directory: Directory) -> Path:
+    logs = Path(directory.program_logs())
+    (logs / "link").symlink_to("/etc/passwd")
+    (logs / ".hidden").write_text("x")
+    (logs / "inner").mkdir()
+    (logs / "inner" / "file").write_text("x")
+    (logs / "trace.txt").write_text("traced")
+    (logs.parent / "other").mkdir()
+    (logs.parent / "other" / "file").write_text("x")
+    return logs
+
+
+def test_the_programs_own_plain_files_are_listed_and_read(directory: Directory, program_logs: Path) -> None:
+    """Under the host's name in `logs`; also when the program has put a link in the folder's place since."""
+    assert directory.sizes() == {"logs/server.program.1.stdout.log": 10, "logs/server/trace.txt": 6}
+    assert directory.read("logs/server/trace.txt", 0, 100) == (b"traced", True)
+    program_logs.rename(program_logs.with_name("moved"))
+    program_logs.symlink_to("/etc")
+    assert "logs/server/trace.txt" in directory.sizes()
+    with pytest.raises(Refused):
+        directory.read("logs/server/passwd", 0, 100)
+
+
+@pytest.mark.usefixtures("program_logs")
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_nothing_else_is_read_beside_the_programs_own(directory: Directory, path: str) -> None:
+    """A program's folder opens no way to anything else."""
+    test_nothing_else_is_read(directory, path)
 
 
 def test_own_regular_files_are_listed(directory: Directory) -> None:

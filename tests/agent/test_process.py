@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from midsession.agent import procfs
-from midsession.agent.protocol import Finish, Freeze, Kill, Start, Status, Stop, Tell, Thaw
+from midsession.agent.protocol import Finish, Freeze, Kill, List, Start, Status, Stop, Tell, Thaw
 from midsession.core.logfile import LogState
 from midsession.core.pulse import BEAT_S
 from midsession.core.record import Record
@@ -47,6 +47,32 @@ def test_killed_program_exits_by_signal_after_its_last_record(conductor: TestCon
     assert not is_alive(pid)
     pushed = [record for record in conductor.records if record.writer == "program"]
     assert len(pushed) == len(conductor.log("program").records) > 0
+
+
+def test_records_of_a_client_program_bear_its_name(conductor: TestConductor) -> None:
+    """Its life, its lines and what is done to it."""
+    conductor.begin("started", "line", "injected", "exited", client="drivers-1")
+    conductor.start("print('hi', flush=True); import signal; signal.pause()")
+    conductor.wait_record("line")
+    conductor.ask(Kill(id=0, fault="crash"))
+    conductor.wait_record("exited")
+    assert [(r.event, r.client) for r in conductor.records] == [
+        (event, "drivers-1") for event in ("started", "line", "injected", "exited")
+    ]
+
+
+def test_a_program_may_leave_files_of_its_own(conductor: TestConductor) -> None:
+    """In the directory that it is told of; one that was not asked to is told of none."""
+    conductor.begin("line", "exited")
+    where = "import os; print(os.environ.get('MIDSESSION_LOGS'), flush=True)"
+    conductor.start(where)
+    conductor.wait_line("None")
+    conductor.wait_record("exited")
+    assert not (conductor.directory / "logs" / "server").exists()
+    conductor.start(f"{where}; open(os.environ['MIDSESSION_LOGS'] + '/trace', 'w').write('x')", logs=True)
+    conductor.wait_record("exited", partial(is_of, 2))
+    assert (conductor.directory / "logs" / "server" / "trace").read_text() == "x"
+    assert conductor.ask(List(id=0))["files"]["logs/server/trace"] == 1
 
 
 def test_killed_writers_file_is_whole(conductor: TestConductor) -> None:

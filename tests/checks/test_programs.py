@@ -33,6 +33,93 @@ def test_exit_judges_the_first_exit_since_the_step() -> None:
     assert finding.seen == "exited by SIGKILL at +1.005 s"
 
 
+def driven(*codes: int | None) -> World:
+    """Client programs that exit with these codes at 5.0, or (None) do not exit; the server is killed at 1.0."""
+    w = killed().programs("drivers", len(codes))
+    for number, code in enumerate(codes, 1):
+        end = {"exits": None} if code is None else {"code": code}
+        w.program(f"drivers-{number}", (0.5, "up"), (1.5, f"lost {number}"), **end)  # type: ignore[arg-type]
+    return w
+
+
+@pytest.mark.parametrize(
+    ("codes", "status", "seen"),
+    [
+        ((0, 0), Status.PASS, "2 of 2 did"),
+        ((0, 3, 0), Status.FAIL, "2 of 3 did; drivers-2: exited with code 3 at +5.000 s"),
+        ((3, None), Status.FAIL, "0 of 2 did; drivers-1: exited with code 3"),
+        ((0, None), Status.INCONCLUSIVE, "1 of 2 did; drivers-2: nothing in scope: its program never exited"),
+    ],
+)
+def test_exit_judges_every_program_of_a_group(codes: tuple[int | None, ...], status: Status, seen: str) -> None:
+    """One bad exit fails it; one that never exited leaves it open."""
+    finding = judged(driven(*codes), "exit", exit={"clients": "drivers"}, code=0)
+    assert finding.status is status
+    assert finding.seen.startswith(seen)
+
+
+def test_exit_of_a_group_leaves_out_who_had_exited_before() -> None:
+    """And is inconclusive when that is everybody."""
+    w = driven(0, 0).program("drivers-1", exits=0.9, code=3)
+    assert judged(w, "exit", exit={"clients": "drivers", "since": "crash"}, code=0).support == 1
+    w = killed().programs("drivers", 1).program("drivers-1", exits=0.9)
+    finding = judged(w, "exit", exit={"clients": "drivers", "since": "crash"}, code=0)
+    assert (finding.status, finding.seen) == (
+        Status.INCONCLUSIVE,
+        "nothing in scope: no program of drivers was left at crash",
+    )
+
+
+@pytest.mark.parametrize(("kind", "more"), [("exit", {}), ("log", {"contains": "x"})])
+@pytest.mark.parametrize("who", [{}, {"service": "server", "clients": "drivers"}])
+def test_exit_and_log_want_one_subject(kind: str, more: dict[str, str], who: dict[str, str]) -> None:
+    """A service or a group of client programs, not neither and not both."""
+    with pytest.raises(ValueError, match="either 'service' or 'clients'"):
+        build(kind, {kind: {**who, **more}, **({"code": 0} if kind == "exit" else {})})
+
+
+@pytest.mark.parametrize(
+    ("contains", "more", "status", "seen"),
+    [
+        ("lost", {"each": True}, Status.PASS, "3 times in all"),
+        ("lost 2", {"each": True}, Status.FAIL, "once in all; drivers-1: 0 times; drivers-3: 0 times"),
+        ("lost 2", {}, Status.PASS, "once"),
+        ("lost", {"at_most": 2}, Status.FAIL, "3 times"),
+        ("nothing", {"equals": 0, "each": True}, Status.PASS, "never in all"),
+    ],
+)
+def test_log_counts_the_lines_of_a_group(contains: str, more: dict[str, Any], status: Status, seen: str) -> None:
+    """Together, or of each program."""
+    finding = judged(driven(0, 0, 0), "log", log={"clients": "drivers", "contains": contains}, **more)
+    assert (finding.status, finding.seen) == (status, seen)
+
+
+def test_each_is_for_groups() -> None:
+    """A service is not each of anything."""
+    with pytest.raises(ValueError, match="give 'clients'"):
+        build("log", {"log": {"service": "server", "contains": "x"}, "each": True})
+
+
+def test_records_of_client_programs_are_their_clients() -> None:
+    """`every`, `count` and `never` judge them client by client, and absence by their agents."""
+    w = driven(0, 3)
+    assert judged(w, "every", every="drivers", meets="exited", since="crash", within_s=5.0).status is Status.PASS
+    assert judged(w, "every", every="drivers", meets="exited", where={"code": 0}).offenders == ["drivers-2"]
+    assert judged(w, "count", count={"event": "exited", "of": "drivers"}, equals=2).status is Status.PASS
+    assert judged(w, "count", count={"event": "line", "of": "drivers"}, equals=2, each=True).status is Status.PASS
+    never = judged(w, "never", never={"event": "frozen", "of": "drivers"})
+    assert (never.status, never.support) == (Status.PASS, 2)
+    assert judged(w, "never", never={"event": "lost"}).status is Status.INCONCLUSIVE, "nobody there has a session"
+
+
+def test_a_stop_at_the_end_of_the_run_is_no_exit_of_a_client() -> None:
+    """A program that the harness had to stop has not met `exited`."""
+    w = World().programs("drivers", 1).program("drivers-1", exits=10.2)
+    finding = judged(w, "every", every="drivers", meets="exited")
+    assert finding.status is Status.INCONCLUSIVE
+    assert "it still ran when the run ended" in finding.seen
+
+
 def test_exit_without_an_exit_is_inconclusive() -> None:
     """The agent's log broke off, or the program never ended."""
     w = killed()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationError
@@ -147,9 +149,9 @@ def problems(text: str | bytes, env: dict[str, str] | None = None) -> list[Probl
     return in_order(found)
 
 
-def plan_of(text: str, seed: int = 7, path: str = "x.yaml") -> Plan:
+def plan_of(text: str, seed: int = 7, path: str = "x.yaml", files: Mapping[str, bytes] = MappingProxyType({})) -> Plan:
     """The plan of a good scenario without a matrix."""
     assert problems(text) == []
     tree = parse(text.encode(), "x.yaml")
     scenario = LANGUAGE.scenario.model_validate(tree.data)
-    return compile_plan(scenario, tree, path=path, seed=seed, matrix={}, files={})
+    return compile_plan(scenario, tree, path=path, seed=seed, matrix={}, files=files)

@@ -29,6 +29,23 @@ def test_a_command_runs_in_the_scenarios_folder() -> None:
     assert silent.cwd is None
 
 
+def test_a_group_of_programs_compiles() -> None:
+    """To as many clients as are wanted, which arrive as others do, and one program for all."""
+    head, _, rest = SMALL.partition("    count: 2\n")
+    own = "    command: [driver, a.py]\n    env: {A: x}\n    cwd: bin\n    files: [a.py]\n    grace: 1s\n    count: 2\n"
+    tail = rest[rest.index("timeline:") :]
+    made = plan_of(f"{head}{own}    arrive: {{every: 1s}}\n{tail}", path="suite/x.yaml", files={"a.py": b"print()"})
+    (group,) = made.foreign
+    assert (made.scripted, made.foreign_clients) == ([], ["talkers-1", "talkers-2"])
+    assert (group.host, group.port, group.script) == ("", 0, [])
+    assert [client.arrive_s for client in group.clients] == [0.0, 1.0]
+    assert group.program == plan.Program(
+        argv=["driver", "a.py"], env={"A": "x"}, cwd="suite/bin", files={"a.py": "print()"}, grace_s=1.0
+    )
+    image = plan_of(f"{head}    image: my/driver\n    connect: server:4000\n{tail}").groups[0]
+    assert (image.host, image.port, image.program) == ("server", 4000, plan.Program(image="my/driver"))
+
+
 def test_the_design_compiles_as_it_is_printed() -> None:
     """The scenario of the design means what it says."""
     made = plan_of(BIG)
@@ -155,7 +172,7 @@ def test_triggers_may_hold_triggers() -> None:
     text = f"when: {{all: [{{at: 1s}}, {inner}], within: 5s}}"
     (step,) = plan_of(SMALL.replace("when: {at: 1s}", text)).timeline
     either = plan.AnyOf(
-        triggers=[plan.OnLog(service="server", contains="x"), plan.OnEvent(event="lost", where={"how": "eof"})]
+        triggers=[plan.OnLog(of="server", contains="x"), plan.OnEvent(event="lost", where={"how": "eof"})]
     )
     assert step.when == plan.AllOf(triggers=[plan.At(at_s=1.0), either], within_s=5.0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ from midsession.core.plan import (
     OnEvent,
     OnLog,
     Plan,
+    Program,
     ReferenceService,
     Repeat,
     Service,
@@ -49,6 +51,10 @@ def group(
 ) -> GroupPlan:
     clients = [ClientPlan(number=n + 1, arrive_s=0.0, key="00") for n in range(count)]
     return GroupPlan(name=name, host="server", port=4000, script=script or [], clients=clients, begin=begin)
+
+
+def programs(name: str = "drivers", count: int = 2, begin: bool = True) -> GroupPlan:
+    return msgspec.structs.replace(group(name, count, begin=begin), program=Program(argv=["driver"]))
 
 
 def step(id: str, when: Trigger, verb: str = "break", target: str = "server", **more: Any) -> Step:
@@ -81,6 +87,9 @@ class Play:
 
     def client(self, client: str, event: str, /, ago_s: float = 0.0, **fields: Any) -> list[Command]:
         return self._record(Record(event, self._next(), self._ago(ago_s), client, 1, fields, "client-1", "program", 1))
+
+    def program(self, client: str, event: str, /, **fields: Any) -> list[Command]:
+        return self._record(Record(event, self._next(), self.now, client, None, fields, client, "agent", 1))
 
     def server(self, event: str, ago_s: float = 0.0, **fields: Any) -> list[Command]:
         return self._record(Record(event, self._next(), self._ago(ago_s), None, None, fields, "server", "agent", 1))
@@ -241,8 +250,8 @@ def test_every_waits_for_each_client_once() -> None:
 def test_a_line_of_a_service_can_trigger() -> None:
     """By a text in it or by an expression; lines of others do not count."""
     play = Play(
-        step("one", OnLog(service="server", contains="ready (really)")),
-        step("two", OnLog(service="server", matches=r"took \d+ ms$")),
+        step("one", OnLog(of="server", contains="ready (really)")),
+        step("two", OnLog(of="server", matches=r"took \d+ ms$")),
     )
     play.begin()
     assert play.client("talkers-1", "line", text="ready (really)") == []
@@ -253,6 +262,45 @@ def test_a_line_of_a_service_can_trigger() -> None:
     assert len(play.server("line", text="now ready (really) ok")) == 1
     assert play.server("line", text="took 7 ms or so") == []
     assert len(play.server("line", text="took 7 ms")) == 1
+
+
+def test_a_line_of_a_client_program_can_trigger() -> None:
+    """Of any program of the group; once all have exited, it never will."""
+    play = Play(step("one", OnLog(of="drivers", contains="ready")), groups=[programs()])
+    assert play.conductor.client_watches == {"line", "exited"}
+    play.begin()
+    assert play.server("line", text="ready") == []
+    assert len(play.program("drivers-2", "line", text="ready now")) == 1
+    play = Play(step("one", OnLog(of="drivers", contains="ready")), groups=[programs()])
+    play.begin()
+    play.program("drivers-1", "exited", code=0)
+    assert play.program("drivers-2", "exited", code=0) == [Finish("done")]
+    assert play.missing == {"one": "no line of drivers contained 'ready'"}
+
+
+def test_a_run_waits_until_its_client_programs_have_exited() -> None:
+    """However they exit; a group that a step starts is waited for, too."""
+    play = Play(
+        step("go", At(at_s=1.0), "run", "later"),
+        groups=[programs(), programs("later", 1, begin=False)],
+    )
+    play.begin()
+    assert play.program("drivers-1", "exited", code=0) == []
+    assert play.program("drivers-2", "exited", code=None, signal="KILL") == []
+    assert play.wait(1.0) == [Begin("later")]
+    assert play.program("later-1", "exited", code=127) == [Finish("done")]
+
+
+def test_every_client_program_or_none() -> None:
+    """One that exits without the event makes it hopeless; its exit itself can be the event."""
+    said = step("said", Every(group="drivers", event="line", where={"text": "up"}), "note", "x")
+    left = step("left", Every(group="drivers", event="exited"), "note", "y")
+    play = Play(said, left, groups=[programs()])
+    play.begin()
+    play.program("drivers-1", "line", text="up")
+    play.program("drivers-2", "exited", code=0)
+    assert play.missing["said"] == "1 of 2 line (text: up); 1 are done without it"
+    assert play.program("drivers-1", "exited", code=0) == [Note("y"), Finish("done")]
 
 
 def test_all_and_any() -> None:
@@ -421,7 +469,7 @@ def test_a_fault_that_failed_holds_nothing_up() -> None:
 
 def test_the_timeout_ends_the_run() -> None:
     """And what was missing is said."""
-    play = Play(step("crash", OnLog(service="server", contains="x")), timeout_s=5.0)
+    play = Play(step("crash", OnLog(of="server", contains="x")), timeout_s=5.0)
     play.begin()
     assert play.wait(4.9) == []
     assert play.wait(0.1) == [Finish("timeout")]
@@ -441,7 +489,7 @@ def test_only_what_is_needed_is_asked_for() -> None:
     assert Play().conductor.watches == {"done"}
     nested: list[Instruction] = [Repeat(script=[Barrier(name="here")], times=2)]
     assert Play(groups=[group(script=nested)]).conductor.client_watches == {"done", "mark", "lost"}
-    when = AllOf(triggers=[OnEvent(event="replied", of="talkers"), OnLog(service="server", contains="x")])
+    when = AllOf(triggers=[OnEvent(event="replied", of="talkers"), OnLog(of="server", contains="x")])
     conductor = Play(step("crash", when)).conductor
     assert conductor.client_watches == {"done", "replied"}
     assert conductor.service_watches == {"injected", "line"}

@@ -20,6 +20,49 @@ def a_crash() -> World:
     return w
 
 
+# --- clients that are programs ---
+
+
+@pytest.mark.parametrize(
+    ("exits", "word", "reason"),
+    [
+        ({}, "ok", "exited with code 0"),
+        ({"code": 3}, "fail", "exited with code 3"),
+        ({"code": None, "signal": "SEGV"}, "fail", "killed by SIGSEGV"),
+        ({"code": 127}, "info", "unsupported: exited with code 127"),
+        ({"code": None, "signal": "KILL", "by": "crash"}, "info", "ended by crash"),
+        ({"code": 0, "by": "crash"}, "info", "ended by crash"),
+        ({"exits": 11.0, "code": None, "signal": "TERM"}, "info", "it still ran when the run ended"),
+        ({"exits": None}, "info", "it still ran when the run ended"),
+    ],
+    ids=str,
+)
+def test_a_program_has_the_outcome_of_its_exit(exits: dict[str, object], word: str, reason: str) -> None:
+    """By itself: its code. By a step, or by the end of the run: nobody knows how it would have gone on."""
+    w = World().step("crash", at=1.0).programs("drivers", 1).program("drivers-1", **exits)  # type: ignore[arg-type]
+    outcome = w.history().outcomes["drivers-1"]
+    assert (outcome.word, outcome.reason) == (word, reason)
+    assert outcome.by == ("crash" if "by" in exits else "")
+
+
+def test_a_program_that_never_began_and_one_without_a_whole_log_are_unknown() -> None:
+    """One outcome each, with the reason."""
+    w = World().programs("drivers", 2).program("drivers-2")
+    w.cut.add("drivers-2.agent.1.jsonl")
+    outcomes = w.history().outcomes
+    assert (outcomes["drivers-1"].word, outcomes["drivers-1"].reason) == ("info", "it was never begun")
+    assert outcomes["drivers-2"].word == "info"
+    assert outcomes["drivers-2"].reason.startswith("its agent's log is not whole: drivers-2.agent.1.jsonl")
+
+
+def test_the_agent_of_every_client_program_is_expected() -> None:
+    """A host whose log is missing is a gap; it is no fleet's."""
+    w = World().programs("drivers", 2).program("drivers-1").program("drivers-2")
+    assert (w.history().gaps, w.history().fleets) == ([], [])
+    w.removed.add("drivers-2.agent.1.jsonl")
+    assert [gap.file for gap in w.history().gaps] == ["drivers-2.agent.1.jsonl"]
+
+
 # --- order ---
 
 

@@ -55,6 +55,36 @@ def judged(w: World, **more: Any) -> Verdict:
     return judge(w.plan, w.history(), build_says, **more)
 
 
+def with_programs(code: int, **args: Any) -> Verdict:
+    """Of two client programs one exits with this code; judged by one check that says what it is told."""
+    w = World().programs("drivers", 2).program("drivers-1").program("drivers-2", code=code).check("says", **args)
+    return judged(w)
+
+
+@pytest.mark.parametrize("word", ["pass", "fail", "inconclusive"])
+@pytest.mark.parametrize(
+    "args", [{"every": "drivers"}, {"inner": {"of": "drivers"}}, {"list": [{"clients": "drivers"}]}]
+)
+def test_nothing_is_promised_of_a_group_with_an_unsupported_program(word: str, args: dict[str, Any]) -> None:
+    """Neither a pass nor a failure: exit code 127 says that it cannot play its part."""
+    verdict = with_programs(127, word=word, **args)
+    (finding,) = of(verdict, "says")
+    assert finding.status is Status.INCONCLUSIVE
+    assert finding.seen == "drivers-2 unsupported: exited with code 127; else: so"
+    assert verdict.status is Status.INCONCLUSIVE
+    (supported,) = of(with_programs(1, word=word, **args), "says")
+    assert supported.status is Status(word)
+
+
+def test_a_check_of_another_group_does_not_care_who_is_unsupported() -> None:
+    """But the run as a whole cannot pass: the program's outcome is unknown."""
+    verdict = with_programs(127, word="pass", contains="drivers", of="server")
+    assert [f.status for f in of(verdict, "says")] == [Status.PASS]
+    assert verdict.status is Status.INCONCLUSIVE
+    (outcomes,) = of(verdict, "outcomes")
+    assert "drivers-2: unsupported" in outcomes.seen
+
+
 def of(verdict: Verdict, check: str) -> list[Finding]:
     """The findings of one kind."""
     return [f for f in verdict.findings if f.check == check]

@@ -48,6 +48,7 @@ CASES: list[tuple[str, str, str, int]] = [
     ("reference: reply", "command: [x], env: {A=B: x}", "bad-name", 3),
     ("reference: reply", "reference: reply, env: {A: x}", "choose-one", 3),
     ("reference: reply", "image: '; rm -rf /'", "bad-value", 3),
+    ("reference: reply", "image: my/db, cwd: data", "choose-one", 3),
     ("reference: reply", "compose: {file: a.yml}", "missing-key", 3),
     ("reference: reply", "autostart: false", "choose-one", 3),
     ("reference: reply", "reference: reply, autostart: no", "wrong-type", 3),
@@ -350,6 +351,71 @@ def test_a_script_may_connect_again(script: str) -> None:
     """By `connect`, or with a connection for each round."""
     found = problems(re.sub(r"script:\n(      - .*\n)+", f"script: {script}\n", SMALL))
     assert found == []
+
+
+DRIVERS = """\
+name: programs
+services:
+  server: {reference: reply, port: 4000}
+  drivers-9: {reference: reply, port: 4000}
+clients:
+  drivers:
+    command: [driver]
+    count: 3
+  talkers: {connect: server:4000, script: [end]}
+timeline:
+  - id: crash
+    when: {log: {clients: drivers, contains: up}}
+    kill: server
+checks:
+  - never: {event: line, of: drivers}
+"""
+"""A scenario with a group of client programs, for the tests below."""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("command: [driver]", "image: my/driver"),
+        ("command: [driver]", "image: my/driver\n    command: [driver, x]"),
+        ("command: [driver]", "command: [driver]\n    connect: server:4000\n    arrive: {over: 1s}"),
+        ("command: [driver]", "command: [driver]\n    env: {A: b}\n    cwd: bin\n    files: [a.py]\n    grace: 1s"),
+        ("command: [driver]", "image: my/driver\n    files: [a.py]"),
+        ("kill: server", "run: drivers"),
+        ("{event: line, of: drivers}", "{event: exited, of: drivers, where: {code: 3}}"),
+    ],
+)
+def test_clients_may_be_programs(old: str, new: str) -> None:
+    """A command or an image, with or without an address, and whatever a service's program may have."""
+    assert old in DRIVERS
+    assert problems(DRIVERS.replace(old, new, 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "slug"),
+    [
+        ("command: [driver]", "command: [driver]\n    script: [end]", "choose-one"),
+        ("command: [driver]", "command: [driver]\n    on_loss: {reconnect: }", "choose-one"),
+        ("command: [driver]", "command: [driver]\n    connect_timeout: 1s", "choose-one"),
+        ("command: [driver]", "image: my/driver\n    cwd: bin", "choose-one"),
+        ("script: [end]", "script: [end], env: {A: b}", "choose-one"),
+        ("script: [end]", "script: [end], grace: 1s", "choose-one"),
+        ("connect: server:4000, ", "", "missing-key"),
+        (", script: [end]", "", "choose-one"),
+        ("command: [driver]", "command: [driver]\n    connect: servr:4000", "unknown-service"),
+        ("{clients: drivers,", "{clients: talkers,", "unknown-group"),
+        ("{clients: drivers,", "{clients: drivers, service: server,", "choose-one"),
+        ("{clients: drivers, contains: up}", "{contains: up}", "choose-one"),
+        ("event: line, of: drivers", "event: lost, of: drivers", "impossible-event"),
+        ("event: line, of: drivers", "event: line, of: talkers", "impossible-event"),
+        ("  drivers-9:", "  drivers-3:", "duplicate-id"),
+        ("  drivers:\n", "  client:\n", "bad-name"),
+    ],
+)
+def test_what_fits_no_program_is_refused(old: str, new: str, slug: str) -> None:
+    """With a word for what is wrong."""
+    assert old in DRIVERS
+    assert slug in [problem.slug for problem in problems(DRIVERS.replace(old, new, 1))]
 
 
 def test_every_event_is_a_clients_a_services_or_the_conductors() -> None:

@@ -18,7 +18,8 @@ _REST = {
     "name": "name: An example\n",
     "services": "services:\n  server: {reference: reply, port: 4000}\n",
     "clients": "clients:\n"
-    + "".join(f"  {name}:\n    connect: server:4000\n    script: [end]\n" for name in ("talkers", "writers", "reader")),
+    + "".join(f"  {name}:\n    connect: server:4000\n    script: [end]\n" for name in ("talkers", "writers", "reader"))
+    + "  drivers:\n    command: [driver]\n",
     "timeline": "timeline:\n",
     "checks": "checks:\n  - never: {event: protocol_error}\n",
 }

@@ -19,6 +19,7 @@ clients:
   talkers: {connect: server:4000, script: [end]}
   writers: {connect: server:4000, script: [end]}
   reader: {connect: server:4000, script: [end]}
+  drivers: {command: [driver]}
 timeline:
   - {id: crash, when: {at: 1s}, kill: server}
   - {id: return, when: {at: 2s}, start: server}

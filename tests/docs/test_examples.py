@@ -22,6 +22,8 @@ def written(folder: Path, text: str) -> Path:
     path = folder / "example.scenario.yaml"
     path.write_text(text, encoding="utf-8")
     (folder / "promises.py").write_text("def everybody_was_answered(history): ...\n", encoding="utf-8")
+    for name in ("driver.py", "proxy.conf"):
+        (folder / name).write_text("", encoding="utf-8")
     return path
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,12 +23,13 @@ from midsession.core.plan import (
     GroupPlan,
     ImageService,
     Plan,
+    Program,
     ReferenceService,
     Service,
     Step,
 )
 from midsession.errors import EnvironmentLacks, HarnessError
-from midsession.testbeds.docker import derived, model
+from midsession.testbeds.docker import archive, derived, model
 from midsession.testbeds.docker.attached import STDERR, STDOUT, Demultiplexer
 from midsession.testbeds.docker.journal import Entry, Journal, pick_subnets
 from midsession.testbeds.docker.owner import Owner, me
@@ -163,7 +166,7 @@ IMAGE = ImageService(name="db", port=1, image="my/db", argv=["db", "$HOME"], env
 
 def test_every_container_is_fenced_in() -> None:
     """No privilege, no port, no name of its own; our own are read-only and have no capability at all."""
-    made = model.project_of("p", plan([REFERENCE, IMAGE]), ipaddress.IPv4Network("10.213.0.0/27"), 2, MARKS).model
+    made = model.project_of("p", plan([REFERENCE, IMAGE]), "r", ipaddress.IPv4Network("10.213.0.0/27"), 2, MARKS).model
     assert set(made["services"]) == {"server", "db.agent", "db.program", "client-1", "client-2"}
     for name, service in made["services"].items():
         assert service["cap_drop"] == ["ALL"]
@@ -198,7 +201,7 @@ def step(verb: str, **args: Any) -> Step:
 def test_net_admin_is_where_a_fault_needs_it(broken: Step, able: set[str]) -> None:
     """The agent of a host that a fault of the plan breaks becomes an ordinary user with it; nobody else has it."""
     asked = msgspec.structs.replace(plan([REFERENCE, IMAGE]), timeline=[broken])
-    made = model.project_of("p", asked, ipaddress.IPv4Network("10.213.0.0/27"), 2, MARKS).model["services"]
+    made = model.project_of("p", asked, "r", ipaddress.IPv4Network("10.213.0.0/27"), 2, MARKS).model["services"]
     assert {name for name, service in made.items() if "NET_ADMIN" in service.get("cap_add", [])} == able
     for name in able:
         assert made[name]["cap_add"] == ["NET_ADMIN", "SETGID", "SETUID"]
@@ -208,16 +211,107 @@ def test_net_admin_is_where_a_fault_needs_it(broken: Step, able: set[str]) -> No
 
 def test_an_images_program_joins_the_network_of_its_agent() -> None:
     """The agent owns the service's name and address; the program's dollars stay dollars."""
-    project = model.project_of("p", plan([REFERENCE, IMAGE]), ipaddress.IPv4Network("10.213.0.0/27"), 1, MARKS)
+    project = model.project_of("p", plan([REFERENCE, IMAGE]), "r", ipaddress.IPv4Network("10.213.0.0/27"), 1, MARKS)
     services = project.model["services"]
     assert services["db.agent"]["networks"]["data"] == {"ipv4_address": "10.213.0.3", "aliases": ["db"]}
     assert services["db.program"]["network_mode"] == "service:db.agent"
     assert "networks" not in services["db.program"]
     assert (services["db.program"]["command"], services["db.program"]["environment"]) == (
         ["db", "$$HOME"],
-        {"A": "$$x"},
+        {
+            "A": "$$x",
+            "MIDSESSION_RUN": "r",
+            "MIDSESSION_SEED": "1",
+            "MIDSESSION_SERVICE": "db",
+            "MIDSESSION_PORT": "1",
+            "MIDSESSION_LOGS": "/logs",
+        },
     )
     assert len({host.address for host in project.hosts}) == 3
+
+
+def driven(program: Program) -> Plan:
+    """Two client programs beside the two scripted clients."""
+    asked = plan([REFERENCE])
+    people = [ClientPlan(n, 0.0, "00") for n in (1, 2)]
+    drivers = GroupPlan("drivers", "server", 4000, [], people, program=program)
+    return msgspec.structs.replace(asked, groups=[*asked.groups, drivers])
+
+
+def test_a_client_program_has_a_host_of_its_own() -> None:
+    """Of an image a pair, whose program knows who it is and finds its files; of a command one of our own containers."""
+    network = ipaddress.IPv4Network("10.213.0.0/27")
+    of_image = driven(Program(image="my/driver", argv=["run", "a.py", "$x"], files={"a.py": "print()"}))
+    made = model.project_of("p", of_image, "r", network, 1, MARKS)
+    assert [(host.name, host.program, host.files) for host in made.hosts] == [
+        ("server", None, None),
+        ("drivers-1", "drivers-1.program", {"a.py": "print()"}),
+        ("drivers-2", "drivers-2.program", {"a.py": "print()"}),
+        ("client-1", None, None),
+    ]
+    second = made.model["services"]["drivers-2.program"]
+    assert second["command"] == ["run", "/midsession/a.py", "$$x"]
+    assert second["network_mode"] == "service:drivers-2.agent"
+    told = second["environment"]
+    assert (told["MIDSESSION_CLIENT"], told["MIDSESSION_NUMBER"]) == ("drivers-2", "2")
+    assert (told["MIDSESSION_HOST"], told["MIDSESSION_PORT"]) == (made.hosts[0].address, "4000")
+    of_command = model.project_of("p", driven(Program(argv=["driver"])), "r", network, 1, MARKS)
+    assert [host.program for host in of_command.hosts] == [None] * 4
+    assert set(of_command.model["services"]) == {"server", "drivers-1", "drivers-2", "client-1"}
+    assert model.fleets_for(of_image, None) == 1
+
+
+# --- files into and out of containers ------------------------------------------------------------------------------
+
+
+def test_files_are_packed_for_all_to_read() -> None:
+    """And there is a directory for logs that anybody may write to."""
+    with tarfile.open(fileobj=io.BytesIO(archive.packed({"a.py": "é"}))) as tar:
+        entries = {entry.name: (entry.isdir(), oct(entry.mode), entry.size) for entry in tar}
+    assert entries == {
+        "logs": (True, "0o1777", 0),
+        "midsession": (True, "0o755", 0),
+        "midsession/a.py": (False, "0o444", 2),
+    }
+    assert archive.path_of("a.py") == "/midsession/a.py"
+
+
+def hostile() -> bytes:
+    """What a program may have made of its directory for logs."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+
+        def add(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", content: bytes = b"") -> None:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname, entry.size = kind, link, len(content)
+            tar.addfile(entry, io.BytesIO(content))
+
+        add("logs", tarfile.DIRTYPE)
+        for name in ("logs/../../out", "/logs/out", "../out", "logs/.hidden", "logs/inner/file", "logs/a\nb", "logs"):
+            add(name, content=b"bad")
+        add("logs/passwd", tarfile.SYMTYPE, "/etc/passwd")
+        add("logs/hard", tarfile.LNKTYPE, "logs/passwd")
+        add("logs/null", tarfile.CHRTYPE)
+        add("logs/pipe", tarfile.FIFOTYPE)
+        add("logs/trace.txt", content=b"traced" * 1000)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("piece", [1, 511, 513, 10**9])
+def test_only_plain_files_come_out_of_a_container(tmp_path: Path, piece: int) -> None:
+    """Whatever a program has put there, and in whatever pieces the engine hands it over."""
+    data = hostile()
+    into = tmp_path / "run" / "logs"
+    into.parent.mkdir()
+    archive.unpack_logs((data[at : at + piece] for at in range(0, len(data), piece)), into)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {"run/logs/trace.txt"}
+    assert (into / "trace.txt").read_bytes() == b"traced" * 1000
+
+
+def test_an_empty_directory_for_logs_leaves_nothing(tmp_path: Path) -> None:
+    """Not even a directory."""
+    archive.unpack_logs([archive.packed({})], tmp_path / "logs")
+    assert not (tmp_path / "logs").exists()
 
 
 CANONICAL: dict[str, Any] = {
@@ -242,7 +336,7 @@ CANONICAL: dict[str, Any] = {
 
 def adopted(canonical: dict[str, Any] = CANONICAL, service: str = "pg") -> model.Project:
     services: list[Service] = [ComposeService(name="db", port=5432, file="compose.yaml", service=service)]
-    project = model.project_of("p", plan(services), ipaddress.IPv4Network("10.213.0.0/27"), 1, MARKS)
+    project = model.project_of("p", plan(services), "r", ipaddress.IPv4Network("10.213.0.0/27"), 1, MARKS)
     back = {"back": ipaddress.IPv4Network("10.213.1.0/27")}
     derived.adopt(project, services, canonical, back, MARKS)
     return project

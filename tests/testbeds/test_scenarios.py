@@ -26,8 +26,8 @@ PLANS = [plan for path in SCENARIOS for plan in plans(path, SEED)]
 COMPOSE_S = 300
 
 
-UNFIT_FOR_COMPOSE = [p for p in PLANS if any(FAULTS[s.verb].needs for s in p.timeline if s.verb in FAULTS)]
-"""Those that break the network: the project's agents have no NET_ADMIN."""
+UNFIT_FOR_COMPOSE = [p for p in PLANS if p.foreign or any(FAULTS[s.verb].needs for s in p.timeline if s.verb in FAULTS)]
+"""Those that break the network (the project's agents have no NET_ADMIN), and those that need hosts of their own."""
 
 
 def name(plan: Plan) -> str:

@@ -23,7 +23,7 @@ from midsession.testbeds.docker.live import AnyHost, LiveProject, all_of
 from midsession.testbeds.docker.owner import me
 from midsession.testbeds.docker.sweep import labels, sweep
 from midsession.testbeds.docker.workshop import Workshop
-from midsession.testbeds.hosts import AgentHost
+from midsession.testbeds.hosts import AgentHost, by_role
 from midsession.testbeds.link import fetch_files
 
 CLIENTS_VARIABLE = "MIDSESSION_DOCKER_CLIENTS"
@@ -43,7 +43,8 @@ class DockerTestbed:
 
     def __init__(self, fleets: int | None = None, state: Path | None = None) -> None:
         self.services: Mapping[str, AnyHost] = {}
-        self.fleets: Sequence[AgentHost] = ()
+        self.fleets: Sequence[AnyHost] = ()
+        self.foreign: Mapping[str, AnyHost] = {}
         self._wanted = fleets or _clients_wanted()
         self._journal = Journal(state)
         self._workshop: Workshop | None = None
@@ -61,22 +62,22 @@ class DockerTestbed:
         images = await _require_images(self._workshop, plan)
         live = await self._take_kept(plan, images)
         if live is None:
-            live = await self._make(self._workshop, plan, directory, images)
+            live = await self._make(self._workshop, plan, run, directory, images)
             await live.start(directory, inbox)
         await live.begin(plan, run, directory, inbox)
-        names = {s.name for s in plan.services}
-        self.services = {h.name: h for h in live.hosts if h.name in names}
-        self.fleets = [h for h in live.hosts if isinstance(h, AgentHost) and h.name not in names]
+        self.services, self.foreign, self.fleets = by_role(plan, live.hosts)
 
     async def collect(self, directory: Path) -> None:
-        """Over the agents' streams; of programs in containers of their own, everything is written here already."""
-        hosts = [*self.services.values(), *self.fleets]
-        await all_of([fetch_files(host.link, directory) for host in hosts if isinstance(host, AgentHost)])
+        """Over the agents' streams; of a program in a container of its own, what it has put into its logs directory."""
+        hosts = [*self.services.values(), *self.foreign.values(), *self.fleets]
+        await all_of(
+            [fetch_files(h.link, directory) if isinstance(h, AgentHost) else h.collect(directory) for h in hosts]
+        )
 
     async def close(self) -> None:
         """Keep the project if a further run may use it, else take it away. Raises HarnessError when that fails."""
         live, self._live = self._live, None
-        self.services, self.fleets = {}, ()
+        self.services, self.foreign, self.fleets = {}, {}, ()
         if live is None:
             return
         if not live.is_reusable:
@@ -117,11 +118,13 @@ class DockerTestbed:
         await live.remove()
         self.kept.remove(live)
 
-    async def _make(self, workshop: Workshop, plan: Plan, directory: Path, images: Mapping[str, str]) -> LiveProject:
+    async def _make(
+        self, workshop: Workshop, plan: Plan, run: str, directory: Path, images: Mapping[str, str]
+    ) -> LiveProject:
         """Another user of the engine may take a subnet between our look and our creation: then another one is tried."""
         theirs = await _users_model(workshop, plan)
         for attempt in range(_SUBNET_TRIES):
-            order = await self._order(workshop, plan, theirs)
+            order = await self._order(workshop, plan, run, theirs)
             live = self._live = LiveProject(workshop, order, images)
             try:
                 await live.make(directory)
@@ -133,14 +136,14 @@ class DockerTestbed:
                 break
         return live
 
-    async def _order(self, workshop: Workshop, plan: Plan, theirs: Mapping[str, Any] | None) -> model.Project:
+    async def _order(self, workshop: Workshop, plan: Plan, run: str, theirs: Mapping[str, Any] | None) -> model.Project:
         fleets = model.fleets_for(plan, self._wanted)
         keys = derived.own_networks(theirs) if theirs else []
         beside = [derived.hosts_on(theirs or {}, key) + len(plan.services) for key in keys]
-        entry = await workshop.begin([len(plan.services) + fleets, *beside])
+        entry = await workshop.begin([len(plan.services) + len(plan.foreign_clients) + fleets, *beside])
         first, *others = [ipaddress.IPv4Network(subnet) for subnet in entry.subnets]
         marks = labels(entry.project, me())
-        project = model.project_of(entry.project, plan, first, fleets, marks)
+        project = model.project_of(entry.project, plan, run, first, fleets, marks)
         if theirs is not None:
             derived.adopt(project, plan.services, theirs, dict(zip(keys, others, strict=True)), marks)
         return project
@@ -150,9 +153,10 @@ async def _require_images(workshop: Workshop, plan: Plan) -> dict[str, str]:
     """The IDs of our own images that the plan needs; those of others are pulled. Raises EnvironmentLacks."""
     own = [SERVER_IMAGE, *([CLIENT_IMAGE] if plan.groups else [])]
     images = {name: await workshop.image(name, remedy="make images") for name in own}
-    for service in plan.services:
-        if isinstance(service, ImageService):
-            await workshop.image(service.image)
+    theirs = [s.image for s in plan.services if isinstance(s, ImageService)]
+    theirs += [group.program.image for group in plan.foreign if group.program and group.program.image]
+    for name in dict.fromkeys(theirs):
+        await workshop.image(name)
     return images
 
 

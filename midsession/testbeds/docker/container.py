@@ -43,6 +43,7 @@ from midsession.agent.protocol import (
 from midsession.core.record import Event, Header, Log, decode_line, event_file_name
 from midsession.errors import HarnessError
 from midsession.testbeds import Inbox
+from midsession.testbeds.docker.archive import LOGS, unpack_logs
 from midsession.testbeds.docker.attached import STDERR, Outputs, attach_socket, open_outputs
 from midsession.testbeds.docker.engine import errors, explain, in_thread
 from midsession.testbeds.link import AgentLink
@@ -59,16 +60,26 @@ _STREAMS = {STDERR: "stderr"}
 
 
 class ContainerHost:
-    """A `Host` (see `midsession.testbeds`) whose program is the container `container`. `link` leads to its agent."""
+    """A `Host` (see `midsession.testbeds`) whose program is the container `container`. `link` leads to its agent.
+
+    `keeps_logs`: the container has a directory for files of the program's own.
+    """
 
     def __init__(
-        self, name: str, address: str, api: docker.APIClient, container: str, link: AgentLink, inbox: Inbox
+        self,
+        name: str,
+        address: str,
+        api: docker.APIClient,
+        container: str,
+        link: AgentLink,
+        inbox: Inbox,
+        keeps_logs: bool = False,
     ) -> None:
         self.name, self.address, self.container, self.link = name, address, container, link
         self.clock = own_clock()
         self.python: Sequence[str] = ["python"]
         self.programs: str | None = None
-        self._api, self._inbox = api, inbox
+        self._api, self._inbox, self._keeps_logs = api, inbox, keeps_logs
         self._book: _Book | None = None
         self._program: _Program | None = None
         self._incarnations = 0
@@ -77,14 +88,17 @@ class ContainerHost:
         link.inbox = self
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def configure(self, run: str, seed: int, plan: str, directory: Path) -> None:
-        """Begin a run: open the log in the run directory, and have the agent tell what it does. Raises OSError."""
+    async def configure(self, run: str, seed: int, plan: str, directory: Path, client: str | None = None) -> None:
+        """Begin a run: open the log in the run directory, and have the agent tell what it does. Raises OSError.
+
+        `client`: the program is this client of the run, and every record of the host bears its name.
+        """
         self._directory = directory
         header = Header(
             run=run, host=self.name, writer="agent", incarnation=1,
             pid=os.getpid(), clock=self.clock, seed=seed, plan=plan,
         )  # fmt: skip
-        self._book = _Book(directory / "events", header, self._inbox)
+        self._book = _Book(directory / "events", header, self._inbox, client)
         await self.link.ask(Configure(id=0, run=run, host=self.name, seed=seed, plan=plan))
         await self.link.ask(Subscribe(id=0, events=sorted(Event)))
 
@@ -122,6 +136,15 @@ class ContainerHost:
     def gone(self, host: str, why: str) -> None:
         """The agent cannot be reached any more."""
         self._inbox.gone(host, why)
+
+    async def collect(self, directory: Path) -> None:
+        """Bring the program's own files. Everything else of this host is written in the run directory already."""
+        if self._keeps_logs:
+            await self._call(lambda: self._bring_logs(directory / "logs" / self.name))
+
+    def _bring_logs(self, directory: Path) -> None:
+        chunks, _ = self._api.get_archive(self.container, LOGS)
+        unpack_logs(chunks, directory)
 
     async def close(self) -> None:
         """Let go of everything; the container is somebody else's to remove."""
@@ -432,10 +455,13 @@ class _Program:
 
 
 class _Book:
-    """The log of writer `agent`, written by us; what was subscribed is pushed as it is written."""
+    """The log of writer `agent`, written by us; what was subscribed is pushed as it is written.
 
-    def __init__(self, folder: Path, header: Header, inbox: Inbox) -> None:
-        self._header, self._inbox = header, inbox
+    `client` stands in every record.
+    """
+
+    def __init__(self, folder: Path, header: Header, inbox: Inbox, client: str | None) -> None:
+        self._header, self._inbox, self._client = header, inbox, client
         path = folder / event_file_name(header.host, header.writer, header.incarnation)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._events: frozenset[str] = frozenset()
@@ -447,7 +473,7 @@ class _Book:
         """Write one record. One that comes after the end of the run is nobody's any more."""
         if self._closed:
             return
-        self._log.append(event, fields=fields, t_ns=t_ns)
+        self._log.append(event, self._client, fields=fields, t_ns=t_ns)
         if event in self._events:
             self._push([self._last])
 

@@ -20,6 +20,7 @@ from midsession.core.plan import CommandService, Connect, Instruction, Plan, Rep
 from midsession.errors import HarnessError
 from midsession.testbeds import Inbox
 from midsession.testbeds.docker import derived, model
+from midsession.testbeds.docker.archive import packed
 from midsession.testbeds.docker.attached import attach_socket, open_agent
 from midsession.testbeds.docker.container import ContainerHost
 from midsession.testbeds.docker.sweep import PROJECT
@@ -133,15 +134,19 @@ class LiveProject:
             self.hosts.append(AgentHost(host.name, host.address, ["python"], None, link))
         else:
             program = containers[host.program]
-            self.hosts.append(ContainerHost(host.name, host.address, engine.api, program, link, inbox))
+            if host.files is not None:
+                await engine.call(engine.api.put_archive, program, "/", packed(host.files))
+            keeps_logs = host.files is not None
+            self.hosts.append(ContainerHost(host.name, host.address, engine.api, program, link, inbox, keeps_logs))
 
     async def _configure(self, host: AnyHost, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
+        client = host.name if host.name in plan.foreign_clients else None
         if isinstance(host, ContainerHost):
-            await host.configure(run, plan.seed, plan.hash, directory)
+            await host.configure(run, plan.seed, plan.hash, directory, client)
             return
         host.link.inbox = inbox
         self._accounts[host.name].go_to(_account_file(directory, host.name))
-        await host.ask(Configure(id=0, run=run, host=host.name, seed=plan.seed, plan=plan.hash))
+        await host.ask(Configure(id=0, run=run, host=host.name, seed=plan.seed, plan=plan.hash, client=client))
 
     def _write_model(self, directory: Path) -> Path:
         file = directory / "compose.json"

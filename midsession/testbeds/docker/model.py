@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from midsession.core.contract import client_environment, service_environment
 from midsession.core.placement import deal
-from midsession.core.plan import ComposeService, ImageService, Plan, Service
+from midsession.core.plan import ComposeService, GroupPlan, ImageService, Plan, Program, Service
 from midsession.faults import broken_networks
+from midsession.testbeds.docker import archive
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 
 DATA = "data"
@@ -44,7 +46,8 @@ them."""
 class HostOrder:
     """A host: its name, its address, the Compose service of its agent, and that of its program where it has a pair.
 
-    `breaks`: a fault of the plan breaks its network, so that its agent needs NET_ADMIN.
+    `breaks`: a fault of the plan breaks its network, so that its agent needs NET_ADMIN. `files` (text by name) are put
+    into the program's container before it first starts; None: nothing is, not even a directory for logs.
     """
 
     name: str
@@ -53,6 +56,7 @@ class HostOrder:
     agent: str
     program: str | None = None
     breaks: bool = False
+    files: Mapping[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -74,18 +78,21 @@ def is_foreign(service: Service) -> bool:
 def fleets_for(plan: Plan, wanted: int | None) -> int:
     """How many client containers: as many as are wanted, else enough for every group to have its own."""
     if wanted:
-        return min(wanted, len(plan.clients))
-    return sum(-(-len(group.clients) // CLIENTS_PER_FLEET) for group in plan.groups)
+        return min(wanted, sum(len(group.clients) for group in plan.scripted))
+    return sum(-(-len(group.clients) // CLIENTS_PER_FLEET) for group in plan.scripted)
 
 
 def hosts_of(plan: Plan, subnet: ipaddress.IPv4Network, fleets: int) -> list[HostOrder]:
-    """A host for each service, then the fleets. The first address is the gateway's."""
+    """A host for each service, for each client program, then the fleets. The first address is the gateway's."""
     broken = broken_networks(plan)
     addresses = (str(subnet[n]) for n in itertools.count(2))
     hosts = []
     for service in plan.services:
         agent, program = _services_of(service)
-        hosts.append(HostOrder(service.name, "server", next(addresses), agent, program, service.name in broken))
+        files = service.files if isinstance(service, ImageService) else None
+        hosts.append(HostOrder(service.name, "server", next(addresses), agent, program, service.name in broken, files))
+    for group, name in _foreign(plan):
+        hosts.append(_client_host(name, group.program, next(addresses), bool({name, group.name} & broken)))
     for n, played in enumerate(played_by(plan, fleets), 1):
         name = f"client-{n}"
         hosts.append(HostOrder(name, "client", next(addresses), name, breaks=bool(played & broken)))
@@ -94,11 +101,22 @@ def hosts_of(plan: Plan, subnet: ipaddress.IPv4Network, fleets: int) -> list[Hos
 
 def played_by(plan: Plan, fleets: int) -> list[set[str]]:
     """The groups and clients that each of so many client hosts plays."""
-    hands = deal(plan.groups, fleets)
+    hands = deal(plan.scripted, fleets)
     played = [
         {group.name for group in hand} | {f"{g.name}-{c.number}" for g in hand for c in g.clients} for hand in hands
     ]
     return played + [set[str]() for _ in range(fleets - len(hands))]
+
+
+def _foreign(plan: Plan) -> Iterator[tuple[GroupPlan, str]]:
+    return ((group, name) for group in plan.foreign for name in group.names)
+
+
+def _client_host(name: str, program: Program | None, address: str, breaks: bool) -> HostOrder:
+    assert program is not None
+    if program.image is None:
+        return HostOrder(name, "client", address, name, breaks=breaks)
+    return HostOrder(name, "client", address, f"{name}.agent", f"{name}.program", breaks, program.files)
 
 
 def _services_of(service: Service) -> tuple[str, str | None]:
@@ -111,14 +129,16 @@ def _services_of(service: Service) -> tuple[str, str | None]:
             return service.name, None
 
 
-def project_of(name: str, plan: Plan, subnet: ipaddress.IPv4Network, fleets: int, labels: Mapping[str, str]) -> Project:
+def project_of(
+    name: str, plan: Plan, run: str, subnet: ipaddress.IPv4Network, fleets: int, labels: Mapping[str, str]
+) -> Project:
     """The project of a plan, but for what a Compose file of the user's adds (see `derived`)."""
     hosts = hosts_of(plan, subnet, fleets)
     services = {host.agent: agent_service(host, labels) for host in hosts}
-    for service, host in zip(plan.services, hosts, strict=False):
-        if isinstance(service, ImageService):
-            assert host.program is not None
-            services[host.program] = image_service(service, host, labels)
+    images = _images(plan, run, {host.name: host.address for host in hosts})
+    for host in hosts:
+        if host.program is not None and host.name in images:
+            services[host.program] = image_service(*images[host.name], host, labels)
     networks = {DATA: network(subnet, labels)}
     return Project(name, subnet, hosts, {"name": name, "services": services, "networks": networks})
 
@@ -157,12 +177,31 @@ def agent_service(host: HostOrder, labels: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def image_service(service: ImageService, host: HostOrder, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The container of a foreign program, in the network namespace of its agent."""
+def _images(
+    plan: Plan, run: str, addresses: Mapping[str, str]
+) -> dict[str, tuple[ImageService | Program, dict[str, str]]]:
+    """What runs in each container of an image, by its host, with what the program is told of the run."""
+    found: dict[str, tuple[ImageService | Program, dict[str, str]]] = {
+        service.name: (service, service_environment(service, run, plan.seed))
+        for service in plan.services
+        if isinstance(service, ImageService)
+    }
+    for group in plan.foreign:
+        if group.program is not None and group.program.image is not None:
+            for name, client in zip(group.names, group.clients, strict=True):
+                found[name] = (group.program, client_environment(group, client, run, plan.seed, addresses))
+    return found
+
+
+def image_service(
+    program: ImageService | Program, told: Mapping[str, str], host: HostOrder, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """The container of a foreign program, in the network namespace of its agent. `told`: the contract's variables."""
+    environment = {**program.env, **told, "MIDSESSION_LOGS": archive.LOGS}
     made = {
-        "image": service.image,
+        "image": program.image,
         "network_mode": f"service:{host.agent}",
-        "environment": {name: _literal(value) for name, value in service.env.items()},
+        "environment": {name: _literal(value) for name, value in environment.items()},
         "restart": "no",
         "logging": {"driver": "none"},
         "labels": dict(labels),
@@ -170,7 +209,8 @@ def image_service(service: ImageService, host: HostOrder, labels: Mapping[str, s
         **_NO_PRIVILEGES,
         **_LIMITS,
     }
-    return made | ({"command": [_literal(word) for word in service.argv]} if service.argv else {})
+    words = [archive.path_of(word) if word in program.files else word for word in program.argv or ()]
+    return made | ({"command": [_literal(word) for word in words]} if words else {})
 
 
 def _literal(text: str) -> str:

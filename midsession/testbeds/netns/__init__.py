@@ -23,7 +23,7 @@ from midsession.core.plan import CommandService, Plan, ReferenceService
 from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.programs import programs_directory
 from midsession.testbeds import Inbox
-from midsession.testbeds.hosts import AgentHost
+from midsession.testbeds.hosts import AgentHost, by_role
 from midsession.testbeds.link import AgentLink, receive_hello
 from midsession.testbeds.netns.abilities import netem, packet_queue
 from midsession.testbeds.netns.confinement import Limits
@@ -47,6 +47,7 @@ class NetnsTestbed:
         self._limits = limits or Limits.of_environment()
         self.services: Mapping[str, AgentHost] = {}
         self.fleets: Sequence[AgentHost] = ()
+        self.foreign: Mapping[str, AgentHost] = {}
         self._warm: WarmProcess | None = None
         self._status: socket.socket | None = None
 
@@ -61,26 +62,26 @@ class NetnsTestbed:
         return None
 
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
-        """Fork a world with a host for every service and fleet of the plan."""
+        """Fork a world with a host for every service, client program and fleet of the plan."""
         _refuse_foreign(plan)
         if self._warm is None:
             self._warm = take()
         hosts = _hosts_of(plan)
         streams = await self._fork_world(hosts, directory)
         made = await asyncio.gather(*(_meet(h, stream, inbox) for h, stream in zip(hosts, streams, strict=True)))
-        names = {s.name for s in plan.services}
-        self.services = {h.name: h for h in made if h.name in names}
-        self.fleets = [h for h in made if h.name not in names]
+        self.services, self.foreign, self.fleets = by_role(plan, made)
         facts = Configure(id=0, run=run, host="", seed=plan.seed, plan=plan.hash, directory=str(directory))
-        await asyncio.gather(*(h.ask(msgspec.structs.replace(facts, host=h.name)) for h in made))
+        clients = {name: name for name in self.foreign}
+        named = (msgspec.structs.replace(facts, host=h.name, client=clients.get(h.name)) for h in made)
+        await asyncio.gather(*(h.ask(request) for h, request in zip(made, named, strict=True)))
 
     async def collect(self, directory: Path) -> None:
         """Nothing to do: the hosts write into the run directory themselves."""
 
     async def close(self) -> None:
         """End the world; returns when its last process is gone. Raises HarnessError when it does not go."""
-        hosts = [*self.services.values(), *self.fleets]
-        self.services, self.fleets = {}, ()
+        hosts = [*self.services.values(), *self.foreign.values(), *self.fleets]
+        self.services, self.foreign, self.fleets = {}, {}, ()
         links = asyncio.gather(*(host.link.close() for host in hosts))
         if self._status is None:
             await links
@@ -121,16 +122,24 @@ def _refuse_foreign(plan: Plan) -> None:
                 "run it with `--testbed docker`",
                 slug="service-kind",
             )
+    for group in plan.foreign:
+        if group.program and group.program.image is not None:
+            raise EnvironmentLacks(
+                f"the clients {group.name!r} need containers, and netns has none",
+                "run it with `--testbed docker`",
+                slug="client-kind",
+            )
 
 
 def _hosts_of(plan: Plan) -> list[HostOrder]:
-    """A host per service, then fleets enough for every group to have its own."""
-    fleets = sum(-(-len(group.clients) // _CLIENTS_PER_FLEET) for group in plan.groups)
-    roles = [(s.name, "server") for s in plan.services] + [(f"client-{n}", "client") for n in range(1, fleets + 1)]
+    """A host per service and client program, then fleets enough for every other group to have its own."""
+    fleets = sum(-(-len(group.clients) // _CLIENTS_PER_FLEET) for group in plan.scripted)
+    roles = [(s.name, "server") for s in plan.services]
+    roles += [(name, "client") for name in (*plan.foreign_clients, *(f"client-{n}" for n in range(1, fleets + 1)))]
     if len(roles) > MAX_HOSTS:
         raise EnvironmentLacks(
             f"the plan needs {len(roles)} hosts, and one world holds {MAX_HOSTS}",
-            "use fewer services",
+            "use fewer services and client programs",
             "too-many-hosts",
         )
     return [HostOrder(name, service, str(NETWORK[n + 2])) for n, (name, service) in enumerate(roles)]
