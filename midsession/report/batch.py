@@ -52,7 +52,7 @@ class BatchView:
 def rate(series: Series) -> str:
     """`37 of 40 passed, 92.5 % (95 % interval 80.1 % to 97.4 %); 2 inconclusive`."""
     tally = series.tally
-    said = f"{tally.passed} of {tally.trials} passed{_share(tally)}"
+    said = f"{tally.passed} of {tally.trials} passed{_share(tally)}" if tally.trials else "no run was decided"
     others = Counter(r.told.word for r in series.repetitions if r.told.word not in (Status.PASS, Status.FAIL))
     return f"{said}; {_listed(others)}" if others else said
 

@@ -44,6 +44,12 @@ def test_an_interrupted_batch_says_so_beside_what_it_has() -> None:
     assert lines[-1] == "4 runs: 2 pass, 1 fail, 1 interrupted · 1 flaky plan · seed 7 · interrupted"
 
 
+def test_runs_that_decide_nothing_have_no_rate() -> None:
+    """None of none would look like a number."""
+    lines = told(batch([("inconclusive inconclusive", "a.yaml")], repeats=True))
+    assert lines[1] == "? inconclusive a.yaml  no run was decided; 2 inconclusive"
+
+
 def test_runs_that_were_not_repeated_have_no_rate() -> None:
     """One of one is no statistics."""
     once = batch([("pass", "a.yaml"), ("fail", "b.yaml")])
