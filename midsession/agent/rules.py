@@ -89,7 +89,9 @@ def _chain(way: Way, ask: Filter) -> list[str]:
     if ask.idle_s is None:
         return [f"{fits} counter name seen_{ask.fault} {hit}"]
     keep = f"update @known_{ask.fault} {{ {way.connection} }} return"
+    answers = [f"{fits} tcp flags & rst == rst return"] if ask.act == "reset" else []  # our own pass here on their way
     return [
+        *answers,
         f"{fits} tcp flags & (syn | ack) == syn {keep}",
         f"{fits} {way.connection} @known_{ask.fault} {keep}",
         f"{fits} meta l4proto tcp counter name seen_{ask.fault} {hit}",

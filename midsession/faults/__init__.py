@@ -19,7 +19,7 @@ FAULTS: Mapping[str, type[Fault]] = Registry(
         "power_off": "PowerOff", "vanish": "Vanish",
         "partition": "Partition", "hold": "Hold", "loss": "Loss", "delay": "Delay", "rate": "Rate",
         "reorder": "Reorder", "duplicate": "Duplicate", "corrupt": "Corrupt", "mtu": "Mtu", "flap": "Flap",
-        "refuse": "Refuse", "ignore": "Ignore", "reset": "Reset",
+        "refuse": "Refuse", "ignore": "Ignore", "reset": "Reset", "idle_expiry": "IdleExpiry",
     },
 )  # fmt: skip
 """Every fault by its verb, in the order of the docs."""

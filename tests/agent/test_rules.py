@@ -79,6 +79,7 @@ CHAINS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
         {"idle_s": 5.0, "direction": "to", "act": "reset"},
         {
             "input": [
+                "ip daddr 10.0.0.2 tcp flags & rst == rst return",
                 "ip daddr 10.0.0.2 tcp flags & (syn | ack) == syn "
                 "update @known_cut { ip saddr . tcp sport . tcp dport } return",
                 "ip daddr 10.0.0.2 ip saddr . tcp sport . tcp dport @known_cut "

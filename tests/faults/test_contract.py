@@ -206,11 +206,11 @@ def test_the_page_of_faults_is_made_from_them() -> None:
 
 
 def test_every_fault_is_proven_here() -> None:
-    """By the neutral client; `start`, `resume` are cures there, `reset` needs clients of ours, and what TCP hides from
-    programs is measured in `tests/test_calibration.py`."""
+    """By the neutral client; `start`, `resume` are cures there, `reset` and `idle_expiry` need clients of ours, and what
+    TCP hides from programs is measured in `tests/test_calibration.py`."""
     text = " ".join([*(f"{fault} {cure}" for fault, _, cure in SEEN), *(fault for fault, _ in FOR_GOOD)])
     proven = {word.rstrip(":") for word in text.split() if word.endswith(":")}
-    assert set(FAULTS) - proven == {"reset", "reorder", "duplicate"}
+    assert set(FAULTS) - proven == {"reset", "idle_expiry", "reorder", "duplicate"}
 
 
 @pytest.mark.parametrize("verb", [verb for verb, fault in FAULTS.items() if fault.needs])

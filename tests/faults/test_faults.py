@@ -118,6 +118,12 @@ INJECTIONS: list[tuple[str, dict[str, Any], list[Move]]] = [
     ("refuse", {}, [rule(direction="to", which="request", act="reset")]),
     ("refuse", {"with_": "talkers"}, [rule(direction="to", which="request", act="reset", peers=TALKERS)]),
     ("ignore", {}, [rule(direction="to", which="request")]),
+    ("idle_expiry", {"after_s": 5.0}, [rule(idle_s=5.0)]),
+    (
+        "idle_expiry",
+        {"after_s": 0.5, "how": "reset", "with_": "talkers"},
+        [rule(idle_s=0.5, act="reset", peers=TALKERS)],
+    ),
     ("reset", {}, [Destroy(id=0, own=OWN, fault="crash")]),
     ("reset", {"end": "server"}, [Destroy(id=0, own=OWN, peers=TALKERS, fault="crash")]),
     (
@@ -150,6 +156,7 @@ WITNESSES: list[tuple[str, dict[str, Any], Record]] = [
     ("flap", {"down_s": 0.1, "up_s": 0.2}, record("witnessed", by="link")),
     ("refuse", {}, record("witnessed", by="counter")),
     ("ignore", {}, record("witnessed", by="counter")),
+    ("idle_expiry", {"after_s": 1.0}, record("witnessed", by="counter")),
     ("reset", {}, record("witnessed", by="sockets")),
 ]
 
@@ -278,6 +285,8 @@ def test_a_client_of_another_host_is_left_to_that_host() -> None:
         ("partition", {"target": "", "between": ("server", "talkers"), "with_": "talkers"}),
         ("partition", {"target": ""}),
         ("refuse", {"port": 0}),
+        ("idle_expiry", {"after_s": 0.0}),
+        ("idle_expiry", {"after_s": 1.0, "protocol": "udp"}),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_run(verb: str, args: dict[str, Any]) -> None:
