@@ -57,6 +57,7 @@ _ABILITIES = {
     "sockets": "destroy sockets",
     "queue": "have a queue of packets",
     "shape": "shape links",
+    "names": "answer for their hosts' resolvers",
 }
 REFUSED = "agent-refused"
 """The slug of the HarnessError for a request that an agent could not carry out."""
@@ -360,9 +361,11 @@ class _Run:
         return {name: host.address for name, host in self._services.items()}
 
     async def _start_fleets(self) -> None:
+        asked_for = {name for fault in self._faults.values() for name in fault.looked_up()}
+        known = {name: address for name, address in self._addresses.items() if name not in asked_for}
         asked = []
         for fleet in self._fleets.values():
-            task = job.Job(run=self._place.run, groups=fleet.groups, addresses=self._addresses)
+            task = job.Job(run=self._place.run, groups=fleet.groups, addresses=known)
             asked.append(fleet.host.ask(start_fleet(task, fleet.host)))
         await asyncio.gather(*asked)
         await asyncio.gather(*(self._programs[name].ready for name in self._fleets))

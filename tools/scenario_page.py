@@ -52,7 +52,7 @@ VALUES: tuple[tuple[Any, str, str, str], ...] = (
 REFERENCES = {
     **dict.fromkeys(("since", "after", "heal"), "id of a step"),
     **dict.fromkeys(("every", "run"), "client group"),
-    "service": "service",
+    **dict.fromkeys(("service", "to"), "service"),
     "clients": "group of client programs",
     "with": "service or client group",
     "of": "client group or service",

@@ -213,6 +213,25 @@ class Mend(_Request, frozen=True, kw_only=True, tag="mend"):
     fault: str
 
 
+class Mislead(_Request, frozen=True, kw_only=True, tag="mislead"):
+    """Tell this host's programs something else about one name, until `Unmislead`; writes `injected`.
+
+    DNS queries for `name` are answered with `address`; without one, there is no such name, or (`silent`) no answer at
+    all. `witnessed` is written at the first query.
+    """
+
+    fault: str
+    name: str
+    address: str | None = None
+    silent: bool = False
+
+
+class Unmislead(_Request, frozen=True, kw_only=True, tag="unmislead"):
+    """Let the host's own resolver answer again; writes `healed` with the number of `queries`."""
+
+    fault: str
+
+
 class Link(_Request, frozen=True, kw_only=True, tag="link"):
     """Switch the interface that holds the address `own` down or up; answered once the kernel says that it is.
 
@@ -289,8 +308,9 @@ class Shutdown(_Request, frozen=True, kw_only=True, tag="shutdown"):
 
 
 Request = (
-    Configure | Subscribe | Start | Kill | Stop | Freeze | Thaw | Prepare | Filter | Unfilter | Impair | Mend | Link
-    | Destroy | Tell | Status | AwaitPort | List | Fetch | Finish | Reset | Shutdown
+    Configure | Subscribe | Start | Kill | Stop | Freeze | Thaw | Prepare | Filter | Unfilter | Mislead
+    | Unmislead | Impair | Mend | Link | Destroy | Tell | Status | AwaitPort | List | Fetch | Finish | Reset
+    | Shutdown
 )  # fmt: skip
 FromAgent = Hello | Reply | Records
 

@@ -4,9 +4,10 @@ Works on the tree of nodes, not on the models, so that a file's wrong values do 
 reported at once. What has the wrong type is passed over here; the models complain of it.
 
 In the bodies of faults and checks, at any depth, these YAML keys refer to something when their value is text:
-`service` to a service; `group`, `every` and `read_by` to a client group; `clients` to a group of client programs; `of`,
-`with` and each of `between` to a service or a client group; `since` and `step` to a step of the timeline. `target`, and
-each name that a choice is drawn from, refers to what the fault allows: a service unless its class says otherwise.
+`service` and `to` to a service; `group`, `every` and `read_by` to a client group; `clients` to a group of client
+programs; `of`, `with` and each of `between` to a service or a client group; `since` and `step` to a step of the
+timeline. `target`, and each name that a choice is drawn from, refers to what the fault allows: a service unless its
+class says otherwise.
 `event` and `meets` beside one of them must be an event that it can have.
 """
 
@@ -60,6 +61,7 @@ PROGRAM_EVENTS = SERVICE_EVENTS - {
 _NUMBER = re.compile("[1-9][0-9]{0,6}")
 _KINDS = {
     "service": "service",
+    "to": "service",
     "group": "client group",
     "clients": "group of client programs",
     "every": "client group",

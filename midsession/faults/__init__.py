@@ -20,6 +20,7 @@ FAULTS: Mapping[str, type[Fault]] = Registry(
         "partition": "Partition", "hold": "Hold", "loss": "Loss", "delay": "Delay", "rate": "Rate",
         "reorder": "Reorder", "duplicate": "Duplicate", "corrupt": "Corrupt", "mtu": "Mtu", "flap": "Flap",
         "refuse": "Refuse", "ignore": "Ignore", "reset": "Reset", "idle_expiry": "IdleExpiry",
+        "dns": "Dns",
     },
 )  # fmt: skip
 """Every fault by its verb, in the order of the docs."""
@@ -28,6 +29,12 @@ FAULTS: Mapping[str, type[Fault]] = Registry(
 def build(verb: str, args: Mapping[str, Any]) -> Fault:
     """The fault of a step. `args` are its fields, as the language has validated them; lists become tuples."""
     return FAULTS[verb](**{key: tuple(value) if isinstance(value, list) else value for key, value in args.items()})
+
+
+def looked_up(plan: Plan) -> frozenset[str]:
+    """The services whose names clients look up at every connect, because of a step of the plan."""
+    faults = [build(step.verb, step.args) for step in plan.timeline if step.verb in FAULTS]
+    return frozenset(name for fault in faults for name in fault.looked_up())
 
 
 def broken_networks(plan: Plan) -> frozenset[str]:

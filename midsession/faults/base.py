@@ -20,9 +20,9 @@ SERVICE: frozenset[TargetKind] = frozenset({"service"})
 ANY: frozenset[TargetKind] = SERVICE | {"client group"}
 SESSIONS: frozenset[TargetKind] = frozenset({"client group", "client"})
 
-Ability = Literal["filter", "links", "sockets", "queue", "shape"]
+Ability = Literal["filter", "links", "sockets", "queue", "shape", "names"]
 """What an agent may be able to do to its host's network: filter packets, switch interfaces, destroy sockets, have a
-queue of packets, shape its link (by that queue, or by the kernel)."""
+queue of packets, shape its link (by that queue, or by the kernel), answer for its resolver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,10 @@ class Fault(ABC):
     def names(self) -> tuple[str, ...]:
         """What it breaks, name by name."""
         return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+    def looked_up(self) -> Sequence[str]:
+        """Services whose names clients must look up at every connect; those of the others are known to them."""
+        return ()
 
     def places(self, plan: Plan) -> Sequence[str]:
         """The services, client groups and clients on whose hosts it is injected: what it breaks, for most."""

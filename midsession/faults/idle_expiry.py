@@ -15,7 +15,7 @@ class IdleExpiry(PacketFault):
     """TCP connections that had no packet for `after` are forgotten, as by a NAT or firewall on the path.
 
     A packet of a forgotten connection vanishes, whichever end sends it (`how: drop`, the default), or is answered with
-    RST to its sender alone (`how: reset`); the other end is told nothing, unless by an RST of the sender's own. A forgotten connection stays so, however
+    RST to its sender alone (`how: reset`); the other end is told nothing. A forgotten connection stays so, however
     often TCP sends again. Every packet that passes, in either direction, keeps its connection: talkers live on, and so
     do those with a keepalive that is short enough (RFC 5382, REQ-5 asks NATs for two hours and four minutes; many give
     minutes). A connect is always let through and begins anew. What is open when the fault begins is idle from then on.

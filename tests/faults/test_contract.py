@@ -206,11 +206,11 @@ def test_the_page_of_faults_is_made_from_them() -> None:
 
 
 def test_every_fault_is_proven_here() -> None:
-    """By the neutral client; `start`, `resume` are cures there, `reset` and `idle_expiry` need clients of ours, and what
-    TCP hides from programs is measured in `tests/test_calibration.py`."""
+    """By the neutral client; `start`, `resume` are cures there, three need clients of ours, and what TCP hides from
+    programs is measured in `tests/test_calibration.py`."""
     text = " ".join([*(f"{fault} {cure}" for fault, _, cure in SEEN), *(fault for fault, _ in FOR_GOOD)])
     proven = {word.rstrip(":") for word in text.split() if word.endswith(":")}
-    assert set(FAULTS) - proven == {"reset", "idle_expiry", "reorder", "duplicate"}
+    assert set(FAULTS) - proven == {"reset", "idle_expiry", "dns", "reorder", "duplicate"}
 
 
 @pytest.mark.parametrize("verb", [verb for verb, fault in FAULTS.items() if fault.needs])
@@ -282,3 +282,51 @@ def test_a_fault_on_one_client_hits_its_connection_and_no_other_of_its_host(
     assert heard.pop(victim) == 0
     assert min(heard.values()) >= 10
     assert story.healed.fields["packets"] > 0
+
+
+LOOKED_UP = """
+name: Who comes late has to look the name up
+timeout: 10s
+services:
+  server: {{reference: {{behaviour: reply}}, port: 4000}}
+  spare: {{reference: {{behaviour: reply}}, port: 4000}}
+clients:
+  talkers:
+    count: 2
+    connect: server:4000
+    connect_timeout: 5s
+    arrive: {{every: 800ms}}
+    script: [wait: {{signal: goodbye}}, end]
+timeline:
+  - id: lie
+    when: {{event: connected, of: talkers}}
+    {fault}
+  - when: {{any: [{{event: lost, of: talkers}}, {{event: accepted, of: spare}}]}}
+    signal: goodbye
+checks:
+  - count: {{event: lost, of: talkers{how}}}
+    equals: {lost}
+  - count: {{event: accepted, of: server}}
+    equals: 1
+"""
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize(
+    ("fault", "how", "lost"),
+    [
+        ("dns: {target: server, says: nxdomain}", ", as: name", 1),
+        ("dns: {target: server, says: timeout}", ", as: name", 1),
+        ("dns: {target: server, says: wrong}", ", as: refused", 1),
+        ("dns: {target: server, says: wrong, to: spare}", "", 0),
+    ],
+)
+def test_who_connects_hears_what_the_resolver_says(
+    netns: tuple[asyncio.Runner, Bench], tmp_path: Path, fault: str, how: str, lost: int
+) -> None:
+    """The one who is connected already needs no name."""
+    run = perform(netns, tmp_path, LOOKED_UP.format(fault=fault, how=how, lost=lost))
+    assert run.verdict.status is Status.PASS, told(run)
+    (healed,) = run.events("healed")
+    assert healed.fields["queries"] >= 1
+    assert [str(r.client) for r in run.events("lost")] == ["talkers-2"] * lost

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from midsession.agent.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
-from midsession.agent.protocol import Destroy, Filter, Freeze, Impair, Kill, Link, Stop, Thaw
+from midsession.agent.protocol import Destroy, Filter, Freeze, Impair, Kill, Link, Mislead, Stop, Thaw
 from midsession.core.plan import ClientPlan, GroupPlan, Plan
 from midsession.core.record import Event, Record
 from midsession.faults import FAULTS, build
@@ -118,6 +118,10 @@ INJECTIONS: list[tuple[str, dict[str, Any], list[Move]]] = [
     ("refuse", {}, [rule(direction="to", which="request", act="reset")]),
     ("refuse", {"with_": "talkers"}, [rule(direction="to", which="request", act="reset", peers=TALKERS)]),
     ("ignore", {}, [rule(direction="to", which="request")]),
+    ("dns", {"says": "nxdomain"}, [Mislead(id=0, fault="crash", name="server")]),
+    ("dns", {"says": "timeout"}, [Mislead(id=0, fault="crash", name="server", silent=True)]),
+    ("dns", {"says": "wrong"}, [Mislead(id=0, fault="crash", name="server", address=OWN)]),
+    ("dns", {"says": "wrong", "to": "spare"}, [Mislead(id=0, fault="crash", name="server", address="10.0.0.3")]),
     ("idle_expiry", {"after_s": 5.0}, [rule(idle_s=5.0)]),
     (
         "idle_expiry",
@@ -156,6 +160,7 @@ WITNESSES: list[tuple[str, dict[str, Any], Record]] = [
     ("flap", {"down_s": 0.1, "up_s": 0.2}, record("witnessed", by="link")),
     ("refuse", {}, record("witnessed", by="counter")),
     ("ignore", {}, record("witnessed", by="counter")),
+    ("dns", {"says": "nxdomain"}, record("witnessed", by="query")),
     ("idle_expiry", {"after_s": 1.0}, record("witnessed", by="counter")),
     ("reset", {}, record("witnessed", by="sockets")),
 ]
@@ -285,6 +290,8 @@ def test_a_client_of_another_host_is_left_to_that_host() -> None:
         ("partition", {"target": "", "between": ("server", "talkers"), "with_": "talkers"}),
         ("partition", {"target": ""}),
         ("refuse", {"port": 0}),
+        ("dns", {"says": "timeout", "to": "spare"}),
+        ("dns", {"says": "wrong", "target": ("server", "spare")}),
         ("idle_expiry", {"after_s": 0.0}),
         ("idle_expiry", {"after_s": 1.0, "protocol": "udp"}),
     ],

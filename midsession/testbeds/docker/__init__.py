@@ -52,8 +52,11 @@ class DockerTestbed:
         self.kept: list[LiveProject] = []
 
     def remedy_for(self, ability: str) -> str | None:
-        """Its agents can do everything: those of hosts whose network a fault breaks are given what it takes."""
-        return None
+        """Its agents can do nearly everything: those of hosts whose network a fault breaks are given what it takes.
+
+        But the engine's own resolver, which knows the services, answers from within each container.
+        """
+        return "run it with `--testbed netns`" if ability == "names" else None
 
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
         """Take a kept project or make one, and have its agents begin the run."""

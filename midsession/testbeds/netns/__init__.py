@@ -21,6 +21,7 @@ from midsession.agent import nft
 from midsession.agent.protocol import Configure
 from midsession.core.plan import CommandService, Plan, ReferenceService
 from midsession.errors import EnvironmentLacks, HarnessError
+from midsession.faults import looked_up
 from midsession.programs import programs_directory
 from midsession.testbeds import Inbox
 from midsession.testbeds.hosts import AgentHost, by_role
@@ -53,7 +54,7 @@ class NetnsTestbed:
 
     def remedy_for(self, ability: str) -> str | None:
         """Its agents are root of their own network namespaces: nothing but what must be installed."""
-        if ability == "filter" and not nft.available():
+        if ability in ("filter", "names") and not nft.available():
             return "install nftables (Debian: apt-get install nftables)"
         if ability == "queue" and not packet_queue():
             return f"{_A_QUEUE} (netem cannot do it)"
@@ -142,7 +143,8 @@ def _hosts_of(plan: Plan) -> list[HostOrder]:
             "use fewer services and client programs",
             "too-many-hosts",
         )
-    return [HostOrder(name, service, str(NETWORK[n + 2])) for n, (name, service) in enumerate(roles)]
+    asked_for = looked_up(plan)
+    return [HostOrder(name, service, str(NETWORK[n + 2]), name in asked_for) for n, (name, service) in enumerate(roles)]
 
 
 def _keep() -> list[str]:

@@ -32,10 +32,10 @@ from typing import NoReturn
 
 import msgspec
 
+from midsession.agent.names import answer
 from midsession.testbeds.netns import kernel
 from midsession.testbeds.netns.confinement import Limits, limit_host
 from midsession.testbeds.netns.filesystem import RESOLVER, cover_world, furnish
-from midsession.testbeds.netns.names import answer
 
 NETMASK = "255.255.0.0"
 WORLD_ADDRESS = "10.77.0.1"
@@ -45,11 +45,15 @@ MAX_HOSTS = 250  # SCM_MAX_FD is 253, see unix(7)
 
 
 class HostOrder(msgspec.Struct, frozen=True):
-    """A host to make: its name in the run, its service (for the agent's hello), its address."""
+    """A host to make: its name in the run, its service (for the agent's hello), its address.
+
+    One that is `asked_for` is known to the name service alone, the others to every host's /etc/hosts too.
+    """
 
     name: str
     service: str
     address: str
+    asked_for: bool = False
 
 
 class WorldOrder(msgspec.Struct, frozen=True):
@@ -237,7 +241,7 @@ def _host(host: HostOrder, stream: int, status: int, steps: socket.socket, order
 def _serve(host: HostOrder, stream: int, status: int, steps: socket.socket, order: WorldOrder, agent: Agent) -> None:
     kernel.mount("proc", "/proc", "proc")
     limit_host(order.limits)
-    names = "".join(f"{h.address} {h.name}\n" for h in order.hosts)
+    names = "".join(f"{h.address} {h.name}\n" for h in order.hosts if not h.asked_for)
     resolver = f"nameserver {WORLD_ADDRESS}\noptions timeout:1 attempts:1\n"
     files = {"/etc/hosts": f"127.0.0.1 localhost\n{names}", RESOLVER: resolver}
     furnish(host.name, order.directory, order.keep, files)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midsession.testbeds.netns.names import answer
+from midsession.agent.names import answer
 
 HOSTS = {"server": "10.77.0.2", "db.local": "10.77.0.3"}
 

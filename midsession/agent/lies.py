@@ -1,0 +1,106 @@
+"""The verbs mislead and unmislead: what this host's resolver is told about one name.
+
+DNS queries for that name, and no others, are led to a socket of the agent's own, by a rule that compares the name in
+the packet; whoever was to answer never sees them, and the answer seems to come from there. Queries over TCP, and those
+whose letters' case was mixed (a resolver's guard against forgery), are not led here.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import TYPE_CHECKING, Any
+
+from midsession.agent.answer import Answer, Refused
+from midsession.agent.hostrun import HostRun
+from midsession.agent.loop import Loop
+from midsession.agent.names import answer
+from midsession.agent.nft import Nft, NftError
+from midsession.agent.procfs import now_ns
+from midsession.agent.protocol import Mislead, Unmislead
+
+if TYPE_CHECKING:
+    from midsession.agent.agent import Agent
+
+_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){0,9}")
+_QUESTION_BITS = 160
+"""Where the question begins, behind the headers of UDP and DNS (8 and 12 bytes)."""
+_PIECE = 16
+"""The most bytes that one expression of nftables compares."""
+_BEFORE_OTHERS = -110
+"""Docker's own rules for its resolver stand at -100 (dstnat)."""
+
+
+def mislead(agent: Agent, ask: Mislead, _answer: Answer) -> dict[str, Any]:
+    """Answer queries for a name otherwise; refused when this step does so here already."""
+    host = agent.run_under_way()
+    if host.is_broken(ask.fault):
+        raise Refused(f"{ask.fault} is in force already")
+    if _NAME.fullmatch(ask.name) is None:
+        raise Refused(f"{ask.name!r} is no name that a host can have")
+    began_ns = now_ns()
+    try:
+        lie = _Lie(agent.loop, host, ask)
+    except NftError as error:
+        raise Refused(f"nftables: {error}") from error
+    host.injected(ask.fault, "mislead", began_ns, now_ns())
+    host.broken(ask.fault, lie.end)
+    return {}
+
+
+def unmislead(agent: Agent, ask: Unmislead, _answer: Answer) -> dict[str, Any]:
+    """The truth again; nothing to do where there was no lie."""
+    return agent.run_under_way().heal(ask.fault)
+
+
+VERBS: dict[type[Any], Any] = {Mislead: mislead, Unmislead: unmislead}
+
+
+class _Lie:
+    """A socket that answers for the resolver, and the rule that leads queries to it. Raises NftError."""
+
+    def __init__(self, loop: Loop, host: HostRun, ask: Mislead) -> None:
+        self._loop, self._host, self._ask = loop, host, ask
+        self._queries = 0
+        self._nft, self._table = Nft(), f"ip midsession_{ask.fault}"
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            self._socket.bind(("127.0.0.1", 0))
+            self._nft.run(redirection(self._table, ask.name, self._socket.getsockname()[1]))
+        except BaseException:
+            self._socket.close()
+            raise
+        loop.reader(self._socket.fileno(), self._asked)
+
+    def end(self) -> dict[str, Any]:
+        """The cure."""
+        try:
+            self._nft.run(f"delete table {self._table}")
+        except NftError as error:
+            raise Refused(f"nftables: {error}") from error
+        self._loop.forget(self._socket.fileno())
+        self._socket.close()
+        return {"queries": self._queries}
+
+    def _asked(self) -> None:
+        query, asker = self._socket.recvfrom(4096)
+        self._queries += 1
+        if not self._ask.silent:
+            lie = {} if self._ask.address is None else {self._ask.name: self._ask.address}
+            if response := answer(query, lie):
+                self._socket.sendto(response, asker)
+        if self._queries == 1:
+            self._host.witnessed(self._ask.fault, "query", name=self._ask.name)
+
+
+def redirection(table: str, name: str, port: int) -> str:
+    """The rules that lead queries for a name to a local port. Pure."""
+    wanted = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+    pieces = [
+        f"@th,{_QUESTION_BITS + 8 * at},{8 * len(piece)} 0x{piece.hex()}"
+        for at in range(0, len(wanted), _PIECE)
+        if (piece := wanted[at : at + _PIECE])
+    ]
+    hook = f"type nat hook output priority {_BEFORE_OTHERS}; policy accept;"
+    rule = f"udp dport 53 {' '.join(pieces)} redirect to :{port}"
+    return f"create table {table}\ntable {table} {{\nchain output {{ {hook} {rule}; }}\n}}"
