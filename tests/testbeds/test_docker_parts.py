@@ -204,7 +204,7 @@ def test_net_admin_is_where_a_fault_needs_it(broken: Step, able: set[str]) -> No
     made = model.project_of("p", asked, "r", ipaddress.IPv4Network("10.213.0.0/27"), 2, MARKS).model["services"]
     assert {name for name, service in made.items() if "NET_ADMIN" in service.get("cap_add", [])} == able
     for name in able:
-        assert made[name]["cap_add"] == ["NET_ADMIN", "SETGID", "SETUID"]
+        assert made[name]["cap_add"] == ["NET_ADMIN", "NET_RAW", "SETGID", "SETUID"]
         assert made[name]["environment"]["MIDSESSION_USER"] == "1000"
     assert {name for name, service in made.items() if "user" in service} == able
 
