@@ -193,7 +193,7 @@ def step(verb: str, **args: Any) -> Step:
         (step("loss", target="server", every=2), {"server"}),
         (step("flap", target="askers", up_s=1.0, down_s=1.0, times=1), {"client-1", "client-2"}),
         (step("reset", target="askers"), {"client-1", "client-2"}),
-        (step("reset", target="askers", client=2), {"client-2"}),
+        (step("reset", target="askers-2"), {"client-2"}),
         (step("reset", target="askers", end="server"), {"server"}),
     ],
     ids=lambda value: f"{value.verb}-{value.args}" if isinstance(value, Step) else None,
