@@ -45,6 +45,10 @@ USER midsession
 ENV MIDSESSION_SERVICE=client
 
 FROM base AS midsession
+# For runs on network namespaces inside this container (docs/netns.md).
+RUN apt-get update -q \
+ && apt-get install -qy --no-install-recommends iproute2 iptables nftables \
+ && rm -rf /var/lib/apt/lists/*
 RUN python /opt/build/requirements.py /opt/build/pyproject.toml --also pytest pytest-xdist > /opt/build/harness.txt \
  && pip install --quiet --requirement /opt/build/harness.txt hatchling
 COPY pyproject.toml README.md LICENSE /opt/build/

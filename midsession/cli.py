@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import gc
 import sys
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from midsession.keep import Keep
+from midsession.outlet import open_outlets
 
 if TYPE_CHECKING:
     from midsession.core.plan import Plan
@@ -67,9 +67,7 @@ _COLLECT_EVERY = 50_000
 
 def main() -> NoReturn:
     """The program: what a user can mend is said in a line or two, without a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+    open_outlets()
     gc.set_threshold(_COLLECT_EVERY)
     code = _carry_out()
     gc.freeze()  # else the interpreter's last collection walks everything once more

@@ -42,7 +42,11 @@ class Probe:
 
 
 class Missing(Exception):
-    """A probe found the thing missing; the text says what was seen instead."""
+    """A probe found the thing missing; the text says what was seen instead. `remedy`: better than the probe's own."""
+
+    def __init__(self, seen: str, remedy: str = "") -> None:
+        self.remedy = remedy
+        super().__init__(seen)
 
 
 def examine(testbed: str) -> Iterator[Found]:
@@ -52,7 +56,7 @@ def examine(testbed: str) -> Iterator[Found]:
         try:
             yield Found(probe.what, True, probe.look(), "", required)
         except Missing as missing:
-            yield Found(probe.what, False, str(missing), probe.remedy, required)
+            yield Found(probe.what, False, str(missing), missing.remedy or probe.remedy, required)
 
 
 # --- looking -------------------------------------------------------------------------------------------------------
@@ -133,11 +137,28 @@ def _base_image() -> str:
 
 def _own_namespaces(*argv: str) -> str:
     """Run a command in fresh user and network namespaces, where this user is root."""
-    return _output("unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", *argv)
+    if shutil.which(argv[0]) is None:
+        raise Missing(f"there is no {argv[0]}")
+    try:
+        return _output("unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", *argv)
+    except Missing as missing:
+        if str(missing).startswith("unshare:"):
+            raise Missing("cannot be tried without namespaces", "allow namespaces first, see above") from None
+        raise
 
 
 def _namespaces() -> str:
-    _own_namespaces("true")
+    from midsession.testbeds.netns.refusal import Machine, explain
+    from midsession.testbeds.netns.trial import try_world
+
+    try:
+        answer = try_world()
+    except EnvironmentLacks as lacks:
+        raise Missing(lacks.missing, lacks.remedy) from None
+    except OSError as error:
+        raise Missing(f"a world with one host: {error}") from None
+    if not answer.ok:
+        raise Missing(*explain(answer, Machine.look()))
     return "user, net, mount and pid namespaces, without root" if os.geteuid() else "yes (as root)"
 
 
@@ -187,7 +208,7 @@ PROBES = (
     Probe(
         "namespaces",
         _namespaces,
-        "allow them: sysctl user.max_user_namespaces=10000 (Ubuntu: kernel.apparmor_restrict_unprivileged_userns=0)",
+        "see docs/netns.md",
         frozenset({NETNS}),
     ),
     Probe("Docker Engine", _engine, "install it and start it (Debian: apt-get install docker.io)", CONTAINERS),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from midsession.core.faultless import has_faults, without_faults
 from midsession.core.plan import Plan
 from midsession.errors import Problem, ScenarioError
 from midsession.keep import Keep
+from midsession.ledger import cannot_write
 from midsession.runner import Listener, run_plan
 from midsession.seed import fresh_seed
 from midsession.select import narrowed, select, variant
@@ -99,11 +100,16 @@ class Bench:
         return Bench(make(choose(name, plans)), runs, keep)
 
     async def perform(self, plan: Plan, listener: Listener | None = None) -> Run:
-        """Run, judge, report. Raises EnvironmentLacks when the testbed cannot serve the plan, OSError for the disk."""
+        """Run, judge, report.
+
+        Raises EnvironmentLacks when the testbed cannot serve the plan, HarnessError when the disk takes no more.
+        """
         result = await run_plan(plan, self.testbed, self._runs, listener, meanwhile=_learn_to_report)
         try:
-            run = judged(result.directory, result.why_ended)
+            run = judged(result.directory, result.why_ended, problems=result.problems)
             self._save_or_remove(run)
+        except OSError as error:
+            raise cannot_write(result.directory, error) from None
         finally:
             give_to_owner(result.directory, self._runs)
         return run
@@ -154,10 +160,10 @@ def save(run: Run) -> None:
     write_reports(run.directory, run.view)
 
 
-def judged(directory: Path, why_ended: str = "", checks: Path | None = None) -> Run:
+def judged(directory: Path, why_ended: str = "", checks: Path | None = None, problems: Sequence[str] = ()) -> Run:
     """Judge a stored run, by the checks of another file where one is named; writes nothing.
 
-    Raises NotARun, and ScenarioError for a file of checks that cannot be used.
+    `problems` as of `rundir.judge_run`. Raises NotARun, and ScenarioError for a file of checks that cannot be used.
     """
     from midsession import rundir
     from midsession.report.model import view
@@ -168,7 +174,7 @@ def judged(directory: Path, why_ended: str = "", checks: Path | None = None) -> 
 
         history = history.with_checks(read_checks(checks, history.plan))
     info = rundir.read_run(directory)
-    verdict = rundir.judge_run(directory, history)
+    verdict = rundir.judge_run(directory, history, problems)
     shown = view(history, verdict, info, replay_of(history.plan, info))
     return Run(directory, why_ended or str(info.get("why_ended", "")), history, verdict, shown)
 

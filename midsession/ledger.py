@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from midsession import __version__
 from midsession.agent.procfs import own_clock
 from midsession.core.plan import Plan
 from midsession.core.record import Event, Header, Log, Record, event_file_name
+from midsession.errors import HarnessError
 
 CONDUCTOR = "conductor"
 
@@ -42,9 +44,22 @@ class RunPlace:
         (directory / "plan.json").write_bytes(plan.to_json())
         return RunPlace(run, directory)
 
+    def remove(self) -> None:
+        """Take the directory away again. What cannot be removed stays."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def cannot_write(directory: Path, error: OSError) -> HarnessError:
+    """What is said when a run directory takes no more."""
+    remedy = "free some space there, or name another folder with --runs"
+    return HarnessError(f"{directory} cannot be written: {error.strerror or error}; {remedy}", "run-directory")
+
 
 class Ledger:
-    """The conductor's records, on disk before `write` returns, and run.json. Raises OSError when the disk is full."""
+    """The conductor's records, on disk before `write` returns, and run.json.
+
+    `failure` is why the log takes no more, once it does not: from then on records are on no disk, so the log is cut.
+    """
 
     def __init__(self, place: RunPlace, plan: Plan) -> None:
         self._place = place
@@ -59,27 +74,41 @@ class Ledger:
             plan=plan.hash,
         )
         self.clock = header.clock
+        self.failure: OSError | None = None
         path = place.directory / "events" / event_file_name(CONDUCTOR, CONDUCTOR, 1)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._log = Log(header, lambda line: os.write(self._fd, line), time.monotonic_ns)
 
     def write(self, event: Event, fields: dict[str, Any], t_ns: int) -> Record:
         """Append one record and return it as others see it, with host and writer."""
-        record = self._log.append(event, fields=fields, t_ns=t_ns)
+        record = Record(event, 0, t_ns, None, None, fields)
+        if self.failure is None:
+            try:
+                record = self._log.append(event, fields=fields, t_ns=t_ns)
+            except OSError as error:
+                self.failure = error
         return msgspec.structs.replace(record, host=CONDUCTOR, writer=CONDUCTOR, incarnation=1)
 
     def close(self) -> None:
-        """Write the trailer and close the file."""
-        self._log.close()
+        """Write the trailer, unless the log is cut, and close the file."""
+        if self.failure is None:
+            try:
+                self._log.close()
+            except OSError as error:
+                self.failure = error
         os.close(self._fd)
 
     def save_run(self, facts: dict[str, Any]) -> None:
-        """Write run.json anew, whole or not at all."""
+        """Write run.json anew, whole or not at all. Raises OSError."""
         versions = {"midsession": __version__, "python": platform.python_version(), "kernel": platform.release()}
         data = msgspec.json.format(msgspec.json.encode({**facts, "versions": versions}), indent=2)
         fresh = self._place.directory / "run.json.new"
-        fresh.write_bytes(data + b"\n")
-        fresh.replace(self._place.directory / "run.json")
+        try:
+            fresh.write_bytes(data + b"\n")
+            fresh.replace(self._place.directory / "run.json")
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
 
 
 def wall_clock() -> str:

@@ -6,7 +6,7 @@ have gone wrong. Nothing here runs anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,14 +67,14 @@ def read_history(directory: Path) -> History:
     return History.of(read_plan(directory), read_files(directory), _hosts(run), _name(run))
 
 
-def judge_run(directory: Path, history: History | None = None) -> Verdict:
+def judge_run(directory: Path, history: History | None = None, problems: Sequence[str] = ()) -> Verdict:
     """Judge a stored run; the same run gives the same verdict, byte for byte. Raises NotARun.
 
-    `history` spares reading it again.
+    `history` spares reading it again; `problems` are those of the harness that a full disk may have kept from run.json.
     """
     history = read_history(directory) if history is None else history
-    problems = read_run(directory).get("problems") or []
-    return judge_history(history, [str(problem) for problem in problems])
+    stored = [str(problem) for problem in read_run(directory).get("problems") or []]
+    return judge_history(history, [*stored, *(problem for problem in problems if problem not in stored)])
 
 
 def mending(plan: Plan) -> frozenset[str]:
@@ -123,8 +123,12 @@ def write_whole(path: Path, data: bytes) -> None:
     There is no fsync: a power cut may cost a report, which `midsession report` makes anew from the records.
     """
     fresh = path.with_name(f"{path.name}.new")
-    fresh.write_bytes(data)
-    fresh.replace(path)
+    try:
+        fresh.write_bytes(data)
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def _name(run: dict[str, Any]) -> str:

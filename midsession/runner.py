@@ -17,6 +17,7 @@ import contextlib
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from midsession import startup
 from midsession.agent.protocol import Finish, Prepare, Records, Reply, Start, Stop, Subscribe, Tell
 from midsession.core import conductor as c
 from midsession.core import job
@@ -37,7 +39,7 @@ from midsession.errors import EnvironmentLacks, HarnessError, MidsessionError
 from midsession.faults import build
 from midsession.faults.base import Fault, Move, Rest, StartProgram, Unfit
 from midsession.injection import Connections, Injection, Place, Stage
-from midsession.ledger import Ledger, RunPlace, reference, wall_clock
+from midsession.ledger import Ledger, RunPlace, cannot_write, reference, wall_clock
 from midsession.programs import start_client, start_fleet, start_service
 from midsession.testbeds import Host, Testbed
 
@@ -117,10 +119,13 @@ async def run_plan(
 
     `meanwhile` is called once, while the hosts come up: the only time of a run at which this process may be busy.
 
-    Raises EnvironmentLacks when the testbed cannot serve the plan, OSError when the run directory cannot be written;
-    everything is taken down in either case. All else that goes wrong is in the result.
+    Raises EnvironmentLacks when the testbed cannot serve the plan; everything is taken down then, and no directory is
+    left. Raises HarnessError when no run directory can be made. All else that goes wrong is in the result.
     """
-    run = _Run(plan, testbed, RunPlace.make(plan, runs_directory), listener or Listener(), clock)
+    try:
+        run = _Run(plan, testbed, RunPlace.make(plan, runs_directory), listener or Listener(), clock)
+    except OSError as error:
+        raise cannot_write(runs_directory, error) from None
     with _interrupts(run.interrupt):
         return await run.carry_out(meanwhile)
 
@@ -181,6 +186,8 @@ class _Program:
     ready: asyncio.Future[Record]
     running: bool = False
     exits: list[Record] = field(default_factory=list)
+    said: deque[str] = field(default_factory=lambda: deque(maxlen=startup.LAST_LINES))
+    """Its last lines, until it is ready."""
 
     def take(self, record: Record) -> None:
         """It was started, or has exited."""
@@ -223,10 +230,13 @@ class _Run:
         services = frozenset(service.name for service in plan.services)
         played = frozenset(name for group in plan.scripted for name in group.names)
         self._scenery = Stage(services, played, self._hosts_of, self._connections)
+        self._heard = frozenset[str]()
+        """What services are listened to for, once they are up."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns: int | None = None
         self._problems: list[str] = []
+        self._disk_failed = False
         self._crash: Exception | None = None
         self._facts: dict[str, Any] = {}
 
@@ -241,13 +251,15 @@ class _Run:
             pass
         except EnvironmentLacks as error:
             lacking = error
-            self._problem(str(error))
         except HarnessError as error:
             self._problem(str(error))
         finally:
             result = await self._take_down()
-        if self._crash or lacking:
-            raise self._crash or lacking  # type: ignore[misc]
+        if self._crash:
+            raise self._crash
+        if lacking:
+            self._place.remove()
+            raise lacking
         return result
 
     def interrupt(self) -> None:
@@ -329,7 +341,9 @@ class _Run:
     async def _subscribe(self) -> None:
         witnesses = frozenset[str]().union(*(f.watches for f in self._faults.values()), self._listener.wants)
         both = HOST_EVENTS | (FAULT_EVENTS if self._faults else frozenset()) | witnesses
-        services = sorted(both | {Event.FROZEN, Event.THAWED} | self._conductor.service_watches)
+        self._heard = both | {Event.FROZEN, Event.THAWED} | self._conductor.service_watches
+        # What a service says is heard until it is up: if it does not come up, that is what tells why.
+        services = sorted(self._heard | {Event.LINE})
         fleets = sorted(both | self._conductor.client_watches)
         wanted = [(host, services) for host in self._services.values()]
         wanted += [(fleet.host, fleets) for fleet in self._fleets.values()]
@@ -349,8 +363,22 @@ class _Run:
 
     async def _start_service(self, service: Service) -> None:
         host = self._services[service.name]
-        await self._answer(host.ask(self._start_of(service)), f"{service.name} started")
-        await self._until(self._programs[host.name].ready, service.ready_within_s, f"{service.name} listening")
+        program = self._programs[host.name]
+        try:
+            await self._answer(host.ask(self._start_of(service)), f"{service.name} started")
+        except HarnessError as error:
+            raise startup.refused(service, error) if error.slug == REFUSED else error from None
+        try:
+            await self._until(program.ready, service.ready_within_s, f"{service.name} listening")
+        except HarnessError:
+            if program.exits:
+                raise startup.exited(service, program.exits[0], program.said) from None
+            raise startup.late(service, program.said) from None
+        if Event.LINE not in self._heard:
+            self._spawn(self._hear_less(host))
+
+    async def _hear_less(self, host: Host) -> None:
+        await self._answer(host.ask(Subscribe(id=0, events=sorted(self._heard))), f"{host.name} subscribed")
 
     def _start_of(self, service: Service, fault: str = "") -> Start:
         return start_service(service, self._services[service.name], self._place.run, self._plan.seed, fault)
@@ -466,6 +494,8 @@ class _Run:
                 self._client_is_done(record)
             case Event.LISTENING:
                 self._program_is_ready(record)
+            case Event.LINE:
+                self._programs[record.host].said.append(str(record.fields.get("text")))
             case Event.EXITED:
                 self._program_exited(record)
             case Event.HEALED:
@@ -508,7 +538,7 @@ class _Run:
         program = self._programs[record.host]
         fleet = self._fleets.get(record.host)
         if not program.ready.done():
-            died = HarnessError(f"{record.host} listening: its program {_exit_words(record)}", "not-listening")
+            died = HarnessError(f"{record.host} listening: its program {startup.exit_words(record)}", "not-listening")
             program.ready.set_exception(died)
             program.ready.exception()  # the one who waits for it may have been stopped
         elif fleet is not None and not self._ending:
@@ -518,7 +548,7 @@ class _Run:
             elif record.fields.get("code") == 0:
                 self._loop.call_later(LATE_RECORDS_S, self._check_fleet, fleet)
             else:
-                self._problem(f"the client program of {record.host} {_exit_words(record)}")
+                self._problem(f"the client program of {record.host} {startup.exit_words(record)}")
 
     def _was_ended(self, fleet: _Fleet, step: str) -> None:
         """A step ended a fleet: nobody need wait for its clients. What their own log says of them still counts."""
@@ -791,7 +821,14 @@ class _Run:
     def _write(self, event: Event, fields: dict[str, Any], t_ns: int | None = None) -> Record:
         record = self._ledger.write(event, fields, self._clock() if t_ns is None else t_ns)
         self._listener.on_record(record)
+        if self._ledger.failure is not None and not self._disk_failed:
+            self._disk_fails(self._ledger.failure)
         return record
+
+    def _disk_fails(self, error: OSError) -> None:
+        """Said once; the run ends, and what can still be written is."""
+        self._disk_failed = True
+        self._problem(str(cannot_write(self._place.directory, error)))
 
     def _write_and_observe(self, event: Event, fields: dict[str, Any]) -> None:
         record = self._write(event, fields)
@@ -803,7 +840,11 @@ class _Run:
         known = {"run": self._place.run, "name": plan.name, "seed": plan.seed, "plan": plan.hash}
         where = {"testbed": self._testbed.name, "runs": str(self._place.directory.parent)}
         self._facts = {**known, **where, **self._facts, **facts}
-        self._ledger.save_run(self._facts)
+        try:
+            self._ledger.save_run(self._facts)
+        except OSError as error:
+            if not self._disk_failed:
+                self._disk_fails(error)
 
     async def _until(self, awaitable: Awaitable[T], within_s: float, condition: str) -> T:
         """Wait for a condition, but not beyond the end of the run. Raises HarnessError, naming it, after `within_s`."""
@@ -876,11 +917,6 @@ def _own_time_s(move: Move) -> float:
             return move.grace_s
         case _:
             return 0.0
-
-
-def _exit_words(exited: Record) -> str:
-    signal_name, code = exited.fields.get("signal"), exited.fields.get("code")
-    return f"was killed by SIG{signal_name}" if signal_name else f"exited with code {code}"
 
 
 @contextlib.contextmanager

@@ -238,7 +238,7 @@ def test_schema_prints_a_json_schema(midsession: Command, tmp_path: Path) -> Non
         (True, "done", 0, "PASS"),
         (False, "done", 1, "FAIL"),
         (True, "timeout", 11, "INCONCLUSIVE"),
-        (True, "interrupted", 2, "INCONCLUSIVE"),
+        (True, "interrupted", 2, "INTERRUPTED"),
         (True, "error", 3, "ERROR"),
     ],
 )

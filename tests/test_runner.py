@@ -216,7 +216,7 @@ def test_hosts_are_told_in_order_and_finished_last(tmp_path: Path) -> None:
     first, second = stage.testbed.fleets
     assert [type(r) for r in first.log] == [Subscribe, Start, Tell, Tell, Stop, Finish]
     assert [type(r) for r in second.log] == [Finish]
-    assert [type(r) for r in stage.testbed.services["server"].log] == [Subscribe, Start, Stop, Finish]
+    assert [type(r) for r in stage.testbed.services["server"].log] == [Subscribe, Start, Subscribe, Stop, Finish]
     assert finished(first)
     assert stage.testbed.calls == ["open", "collect", "close"]
     assert stage.listener.phases == ["open", "programs", "run", "end", "collect"]
@@ -344,7 +344,9 @@ def test_a_service_that_never_listens_is_named(tmp_path: Path) -> None:
     stage = Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path, prepare)
     result = stage.run()
     assert result.why_ended == "error"
-    assert result.problems == ["server listening: not within 10 s  [wait-ran-out]"]
+    (problem,) = result.problems
+    assert problem.startswith("server did not come up: it was not ready (ready: it listens on port 4000) within 10 s; ")
+    assert problem.endswith("[service-not-up]")
     assert stage.testbed.calls == ["open", "collect", "close"]
     assert not stage.testbed.services["server"].running
     assert facts(result)["problems"] == result.problems
@@ -356,10 +358,20 @@ def test_a_service_that_dies_before_it_listens_is_not_waited_for(tmp_path: Path)
     def prepare(testbed: FakeTestbed) -> None:
         server = testbed.host("server")
         server.start_s = 100.0
-        asyncio.get_running_loop().call_later(1.0, lambda: server.exits(code=1))
+
+        def dies() -> None:
+            for n in range(12):
+                server.says("line", stream="stderr", text=f"word {n}", incarnation=1)
+            server.exits(code=1)
+
+        asyncio.get_running_loop().call_later(1.0, dies)
 
     stage = Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path, prepare)
-    assert stage.run().problems == ["server listening: its program exited with code 1  [not-listening]"]
+    (problem,) = stage.run().problems
+    assert "server did not come up: its program exited with code 1 before it was ready (ready: it listens" in problem
+    assert "its last lines: word 2 ⏎ word 3" in problem
+    assert "word 11; run its command by hand; all that it said is in logs/server.program.1.*.log" in problem
+    assert problem.endswith("[service-not-up]")
     assert stage.lasted_s < 2
 
 

@@ -73,6 +73,8 @@ class Program:
         try:
             self._child = spawn(argv, environment, ask.cwd)
         except (OSError, ValueError) as error:
+            if ask.cwd is not None and not os.path.isdir(ask.cwd):
+                raise Refused(f"its working directory {ask.cwd!r} is not on this host") from error
             raise Refused(f"cannot start {argv[0]!r}: {error}") from error
         self.pid = self._child.pid
         try:

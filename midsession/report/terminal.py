@@ -275,7 +275,7 @@ def tell_verdict(out: Out, view: View, directory: str) -> None:
     out.print()
     out.print(
         line(
-            (f"{head.status.upper()}", f"bold {colour}"),
+            ("INTERRUPTED" if head.why == "interrupted" else head.status.upper(), f"bold {colour}"),
             (f"  {visible(head.name)}", "bold"),
             f"  {kept or 'no findings'} · {duration(head.duration_ns)} · seed {head.seed}",
         )

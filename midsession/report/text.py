@@ -152,7 +152,12 @@ def _ended(fields: Fields) -> str:
 
 
 def _listening(fields: Fields) -> str:
-    return visible(f"port {fields['port']}", 40)
+    return visible(f"port {fields['port']}", 40) if fields.get("port") else "by a line of its output"
+
+
+def _closed(fields: Fields) -> str:
+    after = "after an error, " if fields["had_error"] else ""
+    return f"{after}{int(fields['bytes_in']):,} B in, {int(fields['bytes_out']):,} B out"
 
 
 def _line(fields: Fields) -> str:
@@ -161,6 +166,10 @@ def _line(fields: Fields) -> str:
 
 def _reconnecting(fields: Fields) -> str:
     return f"attempt {visible(fields['attempt'], 20)} in {duration(fields['delay_s'] * 1e9)}"
+
+
+def _note(fields: Fields) -> str:
+    return visible(fields["text"], 2000)
 
 
 def _only(key: str) -> Callable[[Fields], str]:
@@ -176,6 +185,7 @@ _PHRASES: dict[str, Callable[[Fields], str]] = {
     Event.ERROR: _error,
     Event.LOST: _only("how"),
     Event.DONE: _only("outcome"),
+    Event.CLOSED: _closed,
     Event.RECONNECTING: _reconnecting,
     Event.PROTOCOL_ERROR: _protocol_error,
     Event.STARTED: _started,
@@ -186,7 +196,7 @@ _PHRASES: dict[str, Callable[[Fields], str]] = {
     Event.TRIGGERED: _triggered,
     Event.EFFECTIVE: _effective,
     Event.LINE: _line,
-    Event.NOTE: _only("text"),
+    Event.NOTE: _note,
     Event.ACCEPTED: _only("peer"),
 }
 """Events whose fields read better than as `key=value`; any other event is shown that way."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -67,7 +67,8 @@ TESTBEDS = {
     )
 }
 
-_NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "true")
+_NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc", "true")
+_ENGINE = ("docker", "version", "--format", "{{.Server.Version}}")
 _PROBE_S = 10.0
 _INSIDE_COMPOSE = Path("/control")
 """The volume of the control token: it is mounted where Midsession is a service of its own project."""
@@ -77,12 +78,13 @@ def choose(name: str, plans: Iterable[Plan] = ()) -> str:
     """The testbed that a name means for these plans. Raises ScenarioError for an unknown name.
 
     `auto` is compose inside its project; else docker when a plan has a program in a container of its own, or when this
-    machine cannot make namespaces; else netns.
+    machine cannot make namespaces and has an engine; else netns, which says what is in its way.
     """
     if name == AUTO:
         if _INSIDE_COMPOSE.is_dir():
             return "compose"
-        return "docker" if any(map(_has_containers, plans)) or not _has_namespaces() else "netns"
+        foreign = any(map(_has_containers, plans))
+        return "docker" if foreign or (not _works(_NAMESPACES) and _works(_ENGINE)) else "netns"
     if name not in TESTBEDS:
         known = ", ".join([AUTO, *TESTBEDS])
         raise ScenarioError([Problem(f"unknown testbed {name!r}", "unknown-testbed", remedy=f"there are {known}")])
@@ -107,10 +109,10 @@ def prune() -> tuple[list[str], list[str]]:
 
 
 @cache
-def _has_namespaces() -> bool:
-    """Whether a process may have namespaces of its own here; an engine that answers is no reason not to look."""
+def _works(command: Sequence[str]) -> bool:
+    """Whether a command is there and succeeds."""
     try:
-        done = subprocess.run(_NAMESPACES, check=False, capture_output=True, timeout=_PROBE_S)
+        done = subprocess.run(command, check=False, capture_output=True, timeout=_PROBE_S)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0

@@ -176,6 +176,13 @@ def test_program_that_cannot_start_is_refused(conductor: TestConductor) -> None:
     assert conductor.start(WAIT)["incarnation"] == 1
 
 
+def test_a_working_directory_that_is_not_there_is_not_blamed_on_the_program(conductor: TestConductor) -> None:
+    """The program is all right."""
+    conductor.begin()
+    with pytest.raises(Refusal, match="its working directory '/no/such/folder' is not on this host"):
+        conductor.ask(Start(id=0, argv=["true"], cwd="/no/such/folder"))
+
+
 def test_nothing_is_run_by_a_shell(conductor: TestConductor, tmp_path: Path) -> None:
     """Shell signs in argv and env reach the program as they are."""
     conductor.begin("line")

@@ -20,6 +20,7 @@ from midsession.core.record import Event, decode_line
 from midsession.errors import EnvironmentLacks
 from midsession.language import plans
 from midsession.testbeds.netns import NetnsTestbed
+from tests.torture.netns_kills import HOSTS, torture
 
 ROOT = Path(__file__).parents[2]
 KILL = ROOT / "scenarios/kill/server-dies-mid-session.scenario.yaml"
@@ -223,7 +224,14 @@ def harness(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-@pytest.mark.parametrize("attempt", range(5))
+def test_a_harness_that_is_killed_at_random_leaves_nothing() -> None:
+    """L1, in small: namespaces, links, mounts and processes are as before. In full: `tests.torture.netns_kills`."""
+    done = list(torture(kills=4, within_s=PATIENCE_S))
+    assert [one.left for one in done] == [set()] * 4
+    assert sum(one.namespaces > HOSTS for one in done) >= 3, "the runs were fully built"
+
+
+@pytest.mark.parametrize("attempt", range(2))
 def test_a_killed_harness_leaves_nothing(harness: subprocess.Popen[str], attempt: int) -> None:
     """L1: SIGKILL of the harness in mid-run takes every process of its world with it."""
     family = descendants(harness.pid)
@@ -258,6 +266,8 @@ def test_the_machine_s_own_network_is_never_touched(tmp_path: Path) -> None:
     first, *later = json.loads(done.stdout)
     assert "br9" in first["ip -j link"]
     assert "rule-of-the-machine" in first["nft list ruleset"]
+    assert "192.0.2.9" in first["iptables-save"]
+    assert "7Mbit" in first["tc qdisc show"]
     assert len(later) >= 6
     for state in later:
         assert state == first

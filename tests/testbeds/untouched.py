@@ -17,13 +17,27 @@ from midsession.runner import Listener, run_plan
 from midsession.testbeds.netns import NetnsTestbed
 
 SCENARIO = Path(__file__).parents[2] / "scenarios/lesson/client-ends-first.scenario.yaml"
-LOOKS = (["ip", "-j", "link"], ["ip", "-j", "address"], ["ip", "-j", "route"], ["nft", "list", "ruleset"])
+LOOKS = (
+    ["ip", "-j", "link"],
+    ["ip", "-j", "address"],
+    ["ip", "-j", "route"],
+    ["nft", "list", "ruleset"],
+    ["iptables-save"],
+    ["tc", "qdisc", "show"],
+)
+MADE = (
+    ["ip", "link", "add", "br9", "type", "bridge"],
+    ["tc", "qdisc", "add", "dev", "br9", "root", "tbf", "rate", "7mbit", "burst", "10kb", "latency", "10ms"],
+    ["iptables", "-A", "INPUT", "-s", "192.0.2.9", "-j", "DROP"],
+)
+"""What the machine has of its own, besides `RULES`."""
 RULES = 'table inet t { chain c { type filter hook input priority 0; accept comment "rule-of-the-machine"; }; }'
 
 
 def look() -> dict[str, str]:
     """The machine's state, by the command that shows it."""
     shown = {" ".join(c): subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in LOOKS}
+    shown["iptables-save"] = re.sub("(?m)^#.*\\n", "", shown["iptables-save"])  # it begins with the time of day
     return shown | {"mounts": "\n".join(mounts())}
 
 
@@ -52,7 +66,8 @@ async def perform(runs: Path, looker: Looker) -> None:
 
 
 def main() -> None:
-    subprocess.run(["ip", "link", "add", "br9", "type", "bridge"], check=True)
+    for command in MADE:
+        subprocess.run(command, check=True)
     subprocess.run(["nft", "-f", "-"], input=RULES, text=True, check=True)
     looker = Looker()
     before = look()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import socket
 import sys
 from collections.abc import Awaitable, Mapping, Sequence
@@ -28,6 +27,8 @@ from midsession.testbeds.hosts import AgentHost, by_role
 from midsession.testbeds.link import AgentLink, receive_hello
 from midsession.testbeds.netns.abilities import netem, packet_queue
 from midsession.testbeds.netns.confinement import Limits
+from midsession.testbeds.netns.filesystem import needed_paths
+from midsession.testbeds.netns.refusal import Machine, explain
 from midsession.testbeds.netns.warmth import WarmProcess, take
 from midsession.testbeds.netns.world import MAX_HOSTS, Answer, HostOrder, WorldOrder
 
@@ -68,7 +69,7 @@ class NetnsTestbed:
         if self._warm is None:
             self._warm = take()
         hosts = _hosts_of(plan)
-        streams = await self._fork_world(hosts, directory)
+        streams = await self._fork_world(plan, hosts, directory)
         made = await asyncio.gather(*(_meet(h, stream, inbox) for h, stream in zip(hosts, streams, strict=True)))
         self.services, self.foreign, self.fleets = by_role(plan, made)
         facts = Configure(id=0, run=run, host="", seed=plan.seed, plan=plan.hash, directory=str(directory))
@@ -101,10 +102,11 @@ class NetnsTestbed:
             warm, self._warm = self._warm, None
             await _within(_DOWN_S, asyncio.to_thread(warm.end, _DOWN_S), "the warm process gone")
 
-    async def _fork_world(self, hosts: Sequence[HostOrder], directory: Path) -> list[socket.socket]:
+    async def _fork_world(self, plan: Plan, hosts: Sequence[HostOrder], directory: Path) -> list[socket.socket]:
         assert self._warm is not None
+        keep = [*needed_paths(), *(s.cwd for s in plan.services if isinstance(s, CommandService) and s.cwd)]
         pairs = [socket.socketpair() for _ in range(len(hosts) + 1)]
-        order = WorldOrder(list(hosts), str(directory.resolve()), _keep(), self._limits)
+        order = WorldOrder(list(hosts), str(directory.resolve()), keep, self._limits)
         try:
             self._warm.order(order, [theirs.fileno() for _, theirs in pairs])
         finally:
@@ -147,11 +149,6 @@ def _hosts_of(plan: Plan) -> list[HostOrder]:
     return [HostOrder(name, service, str(NETWORK[n + 2]), name in asked_for) for n, (name, service) in enumerate(roles)]
 
 
-def _keep() -> list[str]:
-    """What programs need of the file system even where it lies in /tmp."""
-    return sorted({sys.prefix, sys.base_prefix, str(programs_directory()), str(Path(__file__).parents[3]), os.getcwd()})
-
-
 async def _meet(host: HostOrder, stream: socket.socket, inbox: Inbox) -> AgentHost:
     reader, writer = await asyncio.open_unix_connection(sock=stream)
     hello = await receive_hello(reader, _UP_S)
@@ -166,9 +163,8 @@ async def _answer(status: socket.socket) -> None:
         raise HarnessError("the warm process ended before its world was up", "netns-failed")
     answer = msgspec.json.decode(line.split(b"\n")[0], type=Answer)
     if not answer.ok:
-        raise EnvironmentLacks(
-            f"namespaces cannot be made here: {answer.error}", "see `midsession doctor`", slug="no-namespaces"
-        )
+        missing, remedy = explain(answer, Machine.look())
+        raise EnvironmentLacks(missing, f"{remedy}; or use an engine: --testbed docker", slug="no-namespaces")
 
 
 async def _drain(status: socket.socket) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from midsession.programs import programs_directory
 from midsession.testbeds.netns import kernel
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -18,6 +21,12 @@ _PRIVATE = "mode=1777,size=25%"
 """A host's own /tmp and /dev/shm. They are memory, and none may fill all of it."""
 _SMALL = "mode=755,size=64k"
 RESOLVER = "/etc/resolv.conf"
+
+
+def needed_paths() -> list[str]:
+    """What programs need of the file system even where a cover comes over it. Raises EnvironmentLacks."""
+    package = str(Path(__file__).parents[3])
+    return sorted({sys.prefix, sys.base_prefix, str(programs_directory()), package, os.getcwd()})
 
 
 class Kept:
@@ -46,6 +55,7 @@ def cover_world(keep: Sequence[str]) -> None:
     A read-only mount does not keep root from writing to a device, nor anybody from connecting to a socket.
     """
     kept = Kept(keep)
+    kernel.mount("proc", "/proc", "proc")  # iproute2 looks there for the network namespace of a PID
     kernel.make_read_only("/")
     _cover_devices()
     _cover_run()

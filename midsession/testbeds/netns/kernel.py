@@ -23,6 +23,7 @@ CLONE_NEWNET = 0x40000000
 
 CAP_NET_BIND_SERVICE = 10
 CAP_NET_RAW = 13
+CAP_SETFCAP = 31
 
 MS_NOSUID = 0x2
 MS_BIND = 0x1000
@@ -70,8 +71,12 @@ def unshare(flags: int) -> None:
 def map_user(uid: int, gid: int) -> None:
     """Be root of the user namespace just unshared, as nobody but `uid:gid` outside. Raises OSError."""
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
+        path = f"/proc/self/{name}"
+        try:
+            with open(path, "w") as file:
+                file.write(text)
+        except OSError as error:  # of the write, which does not know the file's name
+            raise OSError(error.errno, error.strerror, path) from error
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:

@@ -71,13 +71,12 @@ class WorldOrder(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What init says once: all agents are forked, or why not.
 
-    `refused` is the step that the kernel refused (see `kernel.unshare`), with its `number` (errno).
+    `refused` is the step that the kernel refused, see `kernel.unshare`.
     """
 
     ok: bool
     error: str = ""
     refused: str = ""
-    number: int = 0
 
 
 Agent = Callable[[int, str], None]
@@ -116,7 +115,8 @@ def _child(body: Callable[[], None], status: int) -> NoReturn:
         body()
     except OSError as error:
         code = 1
-        _say(status, Answer(False, str(error), str(error.filename or ""), error.errno or 0))
+        refused = str(error.filename or "")
+        _say(status, Answer(False, f"{refused}: {error.strerror}" if refused else str(error), refused))
     except BaseException:  # noqa: BLE001 - a fork must never unwind into its parent's stack; the error is said in full
         code = 1
         _say(status, Answer(ok=False, error=traceback.format_exc()))

@@ -1,0 +1,55 @@
+"""Why a service did not come up, in words: what was waited for, how it ended, what it said last, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from midsession.core.plan import CommandService, ImageService, Service
+from midsession.core.record import Record
+from midsession.errors import HarnessError
+
+LAST_LINES = 10
+"""How many lines of a service's output are shown."""
+_SHOWN = 160
+_GIVE_TIME = "let it listen there, say how it is ready (`ready: {line: …}`), or give it longer (`ready: {within: …}`)"
+
+
+def exited(service: Service, exit_: Record, said: Sequence[str]) -> HarnessError:
+    """Its program ended before it was ready."""
+    look = f"run its command by hand; all that it said is in logs/{service.name}.program.{_incarnation(exit_)}.*.log"
+    return _not_up(service, f"its program {exit_words(exit_)} before it was ready ({_ready(service)})", said, look)
+
+
+def late(service: Service, said: Sequence[str]) -> HarnessError:
+    """It runs, and was not ready in time."""
+    return _not_up(
+        service, f"it was not ready ({_ready(service)}) within {service.ready_within_s:g} s", said, _GIVE_TIME
+    )
+
+
+def refused(service: Service, why: HarnessError) -> HarnessError:
+    """It could not even be started."""
+    said = str(why).removesuffix(f"  [{why.slug}]").rpartition(" refused: ")[2]
+    return HarnessError(f"{service.name} did not come up: {said}; mend its command in the scenario", "service-not-up")
+
+
+def exit_words(exit_: Record) -> str:
+    """How a program ended."""
+    signal_name, code = exit_.fields.get("signal"), exit_.fields.get("code")
+    return f"was killed by SIG{signal_name}" if signal_name else f"exited with code {code}"
+
+
+def _not_up(service: Service, what: str, said: Sequence[str], remedy: str) -> HarnessError:
+    lines = " ⏎ ".join(line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…" for line in said)
+    last = f"its last lines: {lines}" if lines else "it said nothing"
+    return HarnessError(f"{service.name} did not come up: {what}; {last}; {remedy}", "service-not-up")
+
+
+def _ready(service: Service) -> str:
+    if isinstance(service, CommandService | ImageService) and service.ready_line is not None:
+        return f"ready: a line of its output that holds {service.ready_line!r}"
+    return f"ready: it listens on port {service.port}"
+
+
+def _incarnation(record: Record) -> int:
+    return int(record.fields.get("incarnation", 1))

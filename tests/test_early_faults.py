@@ -1,0 +1,146 @@
+"""What users of the command line meet early: a service that does not start, a full disk, a reader that goes away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LESSON = ROOT / "scenarios/lesson/server-dies.scenario.yaml"
+CROWD = ROOT / "scenarios/kill/server-dies-mid-session.scenario.yaml"
+RUN = [sys.executable, "-m", "midsession", "run", "--testbed", "netns", "--runs"]
+PATIENCE_S = 60.0
+
+pytestmark = pytest.mark.netns
+
+SERVICE = """
+name: A service of mine
+timeout: 20s
+services:
+  server:
+    command: {argv}
+    port: 4000
+{more}clients:
+  talkers: {{count: 1, connect: server:4000, script: [end]}}
+checks:
+  - never: {{event: protocol_error}}
+"""
+
+
+def scenario(folder: Path, argv: list[str], more: str = "") -> Path:
+    """A scenario with a command of the user's as its service."""
+    path = folder / "mine.scenario.yaml"
+    path.write_text(SERVICE.format(argv=json.dumps(argv), more=more))
+    return path
+
+
+def perform(path: Path, runs: Path, *prefix: str) -> subprocess.CompletedProcess[str]:
+    command = [*prefix, *RUN, str(runs), str(path)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, check=False)
+
+
+def only(runs: Path) -> Path:
+    """The directory of the one run."""
+    (directory,) = runs.iterdir()
+    return directory
+
+
+def verdict(runs: Path) -> str:
+    """The word of the one run, as it is stored."""
+    return str(json.loads((only(runs) / "verdict.json").read_text())["status"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "more", "words"),
+    [
+        (
+            [sys.executable, "-c", "import sys; print('loading'); sys.exit('no configuration')"],
+            "",
+            "exited with code 1 before it was ready (ready: it listens on port 4000); its last lines: loading ⏎ no",
+        ),
+        (
+            [sys.executable, "-c", "import signal; print('hm', flush=True); signal.pause()"],
+            "    ready: {line: Serving, within: 1s}\n",
+            "it was not ready (ready: a line of its output that holds 'Serving') within 1 s; its last lines: hm;",
+        ),
+        (["no-such-program"], "", "server did not come up: cannot start 'no-such-program'"),
+    ],
+)
+def test_a_service_that_does_not_come_up_says_why(tmp_path: Path, argv: list[str], more: str, words: str) -> None:
+    """An error that names the service, what was waited for, its last lines and what to do; in the verdict too."""
+    done = perform(scenario(tmp_path, argv, more), tmp_path / "runs")
+    assert done.returncode == 3
+    assert words in done.stdout
+    assert "[service-not-up]" in done.stdout
+    stored = json.loads((only(tmp_path / "runs") / "verdict.json").read_text())
+    assert stored["status"] == "error"
+    assert any(words in finding["seen"] for finding in stored["findings"])
+
+
+def test_a_service_runs_in_its_folder_wherever_that_is(tmp_path: Path) -> None:
+    """Also in /tmp, which is each host's own, and though the run was started somewhere else."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/server.py").write_text(
+        "import socket, time\nsocket.create_server(('', 4000)).accept()[0].recv(1)"
+    )
+    path = scenario(tmp_path, [sys.executable, "server.py"], "    cwd: mine\n")
+    path.write_text(path.read_text() + "  - exit: {service: server}\n    code: 0\n")
+    done = perform(path, tmp_path / "runs")
+    assert done.returncode == 0, done.stdout
+
+
+def test_what_the_machine_lacks_is_said_once_and_leaves_nothing(tmp_path: Path) -> None:
+    """Exit code 10, one message, no directory without a verdict."""
+    image = scenario(tmp_path, ["true"])
+    image.write_text(image.read_text().replace('command: ["true"]', "image: redis"))
+    done = perform(image, tmp_path / "runs")
+    assert done.returncode == 10
+    assert (done.stdout + done.stderr).count("[service-kind]") == 1
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_reader_that_goes_away_loses_the_account_and_not_the_verdict(tmp_path: Path) -> None:
+    """`midsession run … | head -1`: the run goes on to its verdict, which is the exit code."""
+    with subprocess.Popen([*RUN, str(tmp_path / "runs"), str(LESSON)], stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(PATIENCE_S) == 0
+    assert verdict(tmp_path / "runs") == "pass"
+
+
+def test_an_interrupted_run_says_so_in_its_last_lines(tmp_path: Path) -> None:
+    """Not the word of its verdict, which nobody has asked for."""
+    command = [*RUN, str(tmp_path / "runs"), str(CROWD)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if " of 50 connected" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(PATIENCE_S) == 2
+    assert "\nINTERRUPTED  The server is killed mid-session" in rest
+
+
+def test_a_full_disk_is_an_error_that_says_where(tmp_path: Path) -> None:
+    """M6: a run directory of 64 KiB. No traceback, no file that is half written, nothing that passes."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    script = 'mount -t tmpfs -o size=64k tmpfs "$1" && shift && "$@"; code=$?; ls -R "$0"; exit $code'
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"] if os.geteuid() else ["unshare", "--mount"]
+    done = perform(CROWD, runs, *namespace, "sh", "-c", script, str(runs), str(runs))
+    said = done.stdout + done.stderr
+    assert done.returncode == 3
+    assert f"{runs}" in said
+    assert "cannot be written: No space left on device; free some space there" in said
+    assert "[run-directory]" in said
+    assert "Traceback" not in said
+    assert ".new" not in said
+    assert "PASS" not in said
