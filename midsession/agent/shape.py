@@ -60,6 +60,7 @@ class Shaping:
         self._numbers = itertools.count(1)
         self._hooked: set[str] = set()
         self._draining: set[str] = set()
+        self._drained: Timer | None = None
         _try_netem()
 
     def put(self, ask: Impair, _key: str) -> dict[str, Any]:
@@ -85,12 +86,15 @@ class Shaping:
         self._looks.pop(fault).cancel()
         link = interface_of(shaped.ask.own)
         _tc(*(f"filter del dev {link} {_HOOKS[direction][0]} pref {shaped.preference}" for direction in shaped.devices))
+        counts = _counts(shaped.devices.values())
         self._draining.update(shaped.devices.values())
         self._drain()
-        return _told(_counts(shaped.devices.values()))
+        return _told(counts)
 
     def close(self) -> None:
         """Take away what is left; what it holds is lost."""
+        if self._drained is not None:
+            self._drained.cancel()
         _ip(*(f"link del {device}" for device in sorted(self._draining)))
         _tc(*(f"qdisc del dev {link} clsact" for link in sorted(self._hooked)))
 
@@ -115,8 +119,7 @@ class Shaping:
         empty = [device for device in sorted(self._draining) if not _counts([device])["backlog"]]
         _ip(*(f"link del {device}" for device in empty))
         self._draining.difference_update(empty)
-        if self._draining:
-            self._loop.later(_LOOK_S, self._drain)
+        self._drained = self._loop.later(_LOOK_S, self._drain) if self._draining else None
 
 
 def qdisc(ask: impairment.Impairment) -> tuple[str, Callable[[dict[str, int]], bool]]:
