@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from functools import cache
 
 _NAMESPACES = ("unshare", "--user", "--map-root-user", "--net")
 _TRIES_S = 10.0
-_BY_NFT = ("nft", "-f", "-"), "table ip t { chain c { type filter hook output priority 0; queue num 0 bypass } }"
+_BY_NFT = ("nft", "-f", "-"), "table ip t { chain c { type filter hook output priority 0; queue num 0 bypass; }; }"
+_A_RULE = ("nft", "-f", "-"), "table ip t { chain c { type filter hook output priority 0; counter; }; }"
 _BY_TC = ("tc", "-batch", "-")
 _BY_IPTABLES = ("iptables-restore",), "*raw\n-A OUTPUT -j NFQUEUE --queue-num 0 --queue-bypass\nCOMMIT\n"
+
+
+@cache
+def packet_filter() -> bool:
+    """Whether the kernel takes nftables rules for IPv4; believed of it where there is no `nft` to try it with."""
+    return shutil.which("nft") is None or _works(*_A_RULE)
 
 
 @cache
