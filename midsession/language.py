@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -33,6 +32,7 @@ from midsession.core.texts import MAX_PAYLOAD_BYTES, inner_path
 from midsession.core.units import split_name
 from midsession.core.wrong import Wrong, quoted
 from midsession.errors import Place, Problem, ScenarioError
+from midsession.regular import read_regular
 
 SUFFIX = ".scenario.yaml"
 SCHEMA_FILE = "midsession.schema.json"
@@ -233,7 +233,7 @@ def _combinations(tree: Node, env: Mapping[str, str] | None) -> list[dict[str, S
 
 def _source(path: Path) -> bytes:
     try:
-        return _regular(path, LIMITS.bytes + 1)
+        return read_regular(path, LIMITS.bytes + 1)
     except (OSError, ValueError, Wrong) as error:
         raise ScenarioError([Problem(_reason(error), "unreadable", Place(str(path), 1, 1))]) from None
 
@@ -241,15 +241,6 @@ def _source(path: Path) -> bytes:
 def _reason(error: Exception) -> str:
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"the file cannot be read: {said}"
-
-
-def _regular(path: Path, limit: int) -> bytes:
-    """At most `limit` bytes of a regular file; never waits on a FIFO or reads a device."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Wrong("unreadable", "it is not a regular file")
-        return file.read(limit)
 
 
 def _files_of_checks(tree: Node, spoken: Language) -> Iterator[tuple[Any, Node]]:
@@ -282,7 +273,11 @@ def _files(folder: Path, trees: list[Node], spoken: Language) -> tuple[dict[str,
         try:
             inside = _inside(folder, inner_path(node.value))
             if kind in ("send", "copy"):
-                files[node.value] = _payload(inside)
+                files[node.value] = _payload(inside, folder)
+            elif kind == "compose":
+                _payload(inside, folder)
+            elif not inside.is_dir():
+                raise Wrong("unreadable", f"{quoted(node.value)} is no folder")
             if kind == "copy":
                 _text(files[node.value])
         except (OSError, ValueError) as error:
@@ -312,8 +307,8 @@ def _text(data: bytes) -> None:
         raise Wrong("encoding", "a file that is copied to a host must be UTF-8 text", "save it as UTF-8") from None
 
 
-def _payload(path: Path) -> bytes:
-    data = _regular(path, MAX_PAYLOAD_BYTES + 1)
+def _payload(path: Path, folder: Path) -> bytes:
+    data = read_regular(path, MAX_PAYLOAD_BYTES + 1, within=folder)
     if len(data) > MAX_PAYLOAD_BYTES:
         raise Wrong("out-of-range", f"the file has more than {MAX_PAYLOAD_BYTES} bytes")
     return data

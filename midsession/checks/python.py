@@ -14,9 +14,10 @@ import msgspec
 
 from midsession.checks.base import Check
 from midsession.core.history import CannotTell, History
-from midsession.core.texts import inner_path
+from midsession.core.texts import MAX_PAYLOAD_BYTES, inner_path
 from midsession.core.verdict import Finding, Status
 from midsession.core.wrong import Wrong, did_you_mean, quoted
+from midsession.regular import read_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ class Python(Check):
     def refuse(cls, value: str, path: Path) -> None:
         """Raises Wrong when the file cannot be read as Python, or does not define the function."""
         try:
-            tree = ast.parse(path.read_bytes())
+            tree = ast.parse(read_regular(path, MAX_PAYLOAD_BYTES))
+        except Wrong:
+            raise
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise Wrong("unreadable", f"the file {quoted(path.name)} is no Python: {error}") from None
         defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]

@@ -262,7 +262,7 @@ class _References:
         own = self._services[host].get("port") if host in self._services else None
         if own and self._services[host].get("reference") and port != str(own.value):
             message = f"the service '{host}' does not listen on port {port}"
-            self._wrong("wrong-port", message, node.place, f"its port is {own.value}")
+            self._wrong("wrong-port", message, node.place, f"its port is {quoted(own.value)}")
 
     def _signals(self) -> None:
         raised = [signal for step in self._steps if (signal := _text(step.node.get("signal")))]

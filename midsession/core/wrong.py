@@ -30,8 +30,11 @@ def quoted(value: object, limit: int = 60) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A remedy for an unknown word: the nearest known one, else all of them when they are few."""
-    names = sorted(set(known))
+    """A remedy for an unknown word: the nearest known one, else all of them when they are few.
+
+    Names of the user's with control characters are no help, and no terminal should see them.
+    """
+    names = sorted({name for name in known if name.isprintable()})
     near = get_close_matches(word[:60], names, n=1, cutoff=0.6)
     if near:
         return f"did you mean '{near[0]}'?"
