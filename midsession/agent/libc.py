@@ -12,6 +12,7 @@ IN_CREATE = 0x100
 CAP_NET_ADMIN = 12
 CAP_NET_RAW = 13
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_SET_KEEPCAPS = 8
 _PR_SET_TIMERSLACK = 29
 _PR_SET_CHILD_SUBREAPER = 36
@@ -59,6 +60,11 @@ def raise_ambient(capability: int) -> None:
 def die_with_parent() -> None:
     """SIGKILL for us when the thread that forked us dies (prctl(2))."""
     _checked(_libc().prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0))
+
+
+def be_called(name: str) -> None:
+    """Show up under that name, of 15 bytes at most, in `ps` and /proc (prctl(2))."""
+    _checked(_libc().prctl(_PR_SET_NAME, name.encode(), 0, 0, 0))
 
 
 def wake_exactly() -> None:

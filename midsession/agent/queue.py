@@ -28,6 +28,7 @@ TO, FROM = 0, 1
 """The numbers of the queues of packets to this host, and of those from it, in its network namespace."""
 MARK = 0x4D53
 """The mark (SO_MARK) of packets that we send: the rules must let them pass."""
+PROCESS_NAME = "packet-queue"
 _HOOKS: dict[Direction, frozenset[int]] = {
     "to": frozenset({PREROUTING}),
     "from": frozenset({OUTPUT}),
@@ -129,6 +130,7 @@ def _be_the_process(orders: socket.socket) -> NoReturn:
         gc.disable()  # nothing here makes cycles, and a collection is a pause
         libc.die_with_parent()
         _leave_the_agent(orders.fileno())
+        libc.be_called(PROCESS_NAME)
         libc.wake_exactly()
         libc.run_promptly()
         _Worker(orders).run()

@@ -149,9 +149,10 @@ def _outcome(case: Case, run: Run) -> Outcome:
     if not said:
         return Outcome(case, {}, mechanism, _why(run))
     measured = json.loads(said[0])
-    healed = [record.t_ns for record in run.events(Event.HEALED)]
+    healed = list(run.events(Event.HEALED))
+    measured["overrun"] = sum(record.fields.get("overrun", 0) for record in healed)
     if healed and "first_ns" in measured:
-        measured["since_heal_ms"] = (measured["first_ns"] - healed[0]) / 1e6
+        measured["since_heal_ms"] = (measured["first_ns"] - healed[0].t_ns) / 1e6
     return Outcome(case, measured, mechanism)
 
 

@@ -23,6 +23,8 @@ from collections import Counter
 _DATAGRAM = struct.Struct("!qq")
 _QUIET_S = 0.8
 """So long after something came, nothing more is expected."""
+_BUNCH_S = 0.001
+"""Datagrams that are due so soon are sent together."""
 _BUFFER_BYTES = 4 << 20
 
 
@@ -50,7 +52,8 @@ def _send_datagrams(sink: tuple[str, int], count: int, gap_s: float) -> None:
         sender.connect(sink)
         begin = time.monotonic()
         for number in range(count):
-            time.sleep(max(0.0, begin + number * gap_s - time.monotonic()))
+            if (early_s := begin + number * gap_s - time.monotonic()) > _BUNCH_S:
+                time.sleep(early_s)
             sender.send(_DATAGRAM.pack(number, time.monotonic_ns()))
 
 
@@ -101,6 +104,7 @@ def _account(arrivals: list[tuple[int, int, int]], sent: int) -> dict[str, float
     bursts = _bursts(set(range(sent)) - set(copies))
     return {
         "sent": sent,
+        "sent_per_s": _pace(arrivals),
         "lost_share": (sent - len(copies)) / sent,
         "burst": statistics.fmean(bursts) if bursts else 0.0,
         "twice_share": sum(n > 1 for n in copies.values()) / len(copies),
@@ -112,8 +116,13 @@ def _account(arrivals: list[tuple[int, int, int]], sent: int) -> dict[str, float
         "middle_ms": _rank(delays, 0.75) - _rank(delays, 0.25),
         "overtaken_ms": _rank(late, 0.5),
         "first_ns": min(came for _, _, came in arrivals),
-        "last_ns": max(came for _, _, came in arrivals),
     }
+
+
+def _pace(arrivals: list[tuple[int, int, int]]) -> float:
+    """How many datagrams a second were sent, from the first to the last that came."""
+    (first, begin_ns), (last, end_ns) = min(a[:2] for a in arrivals), max(a[:2] for a in arrivals)
+    return (last - first) / max(end_ns - begin_ns, 1) * 1e9
 
 
 def _rank(values: list[float], share: float) -> float:
