@@ -385,15 +385,14 @@ class _Run:
 
     @property
     def _addresses(self) -> dict[str, str]:
-        """Where each service is."""
-        return {name: host.address for name, host in self._services.items()}
+        """Where each service is, as clients are told: the name alone where a fault is about looking it up."""
+        asked_for = {name for fault in self._faults.values() for name in fault.looked_up()}
+        return {name: name if name in asked_for else host.address for name, host in self._services.items()}
 
     async def _start_fleets(self) -> None:
-        asked_for = {name for fault in self._faults.values() for name in fault.looked_up()}
-        known = {name: address for name, address in self._addresses.items() if name not in asked_for}
         asked = []
         for fleet in self._fleets.values():
-            task = job.Job(run=self._place.run, groups=fleet.groups, addresses=known)
+            task = job.Job(run=self._place.run, groups=fleet.groups, addresses=self._addresses)
             asked.append(fleet.host.ask(start_fleet(task, fleet.host)))
         await asyncio.gather(*asked)
         await asyncio.gather(*(self._programs[name].ready for name in self._fleets))
