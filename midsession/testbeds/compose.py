@@ -53,7 +53,7 @@ class ComposeTestbed:
 
     def remedy_for(self, ability: str) -> str | None:
         """Its containers have no NET_ADMIN, on purpose: none of these abilities."""
-        return "run it with `--testbed netns`"
+        return "run it outside of this project: `midsession run` with `--testbed docker` or `--testbed netns`"
 
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
         """Wait for the project's agents (once), and configure those of the plan for this run."""

@@ -408,14 +408,14 @@ def test_a_sweep_touches_only_what_is_ours_and_orphaned(engine: Engine, tmp_path
 
 
 def test_parallel_runs_do_not_collide(engine: Engine, tmp_path: Path) -> None:
-    """Four at once, with a journal each, as four users would have: all pass, on networks of their own."""
-    harnesses = [Harness(tmp_path / f"x{n}", GREETING) for n in range(4)]
+    """Six at once, with a journal each, as six users would have: all pass, on networks of their own."""
+    harnesses = [Harness(tmp_path / f"x{n}", GREETING) for n in range(6)]
     try:
         said = [harness.process.communicate(timeout=120)[0] for harness in harnesses]
     finally:
         for harness in harnesses:
             harness.kill()
-    assert [harness.process.returncode for harness in harnesses] == [0] * 4, "\n".join(said)
+    assert [harness.process.returncode for harness in harnesses] == [0] * 6, "\n".join(said)
     models = [json.loads(path.read_text()) for path in tmp_path.glob("x*/runs/*/compose.json")]
-    assert len({m["name"] for m in models}) == 4
-    assert len({m["networks"]["data"]["ipam"]["config"][0]["subnet"] for m in models}) == 4
+    assert len({m["name"] for m in models}) == 6
+    assert len({m["networks"]["data"]["ipam"]["config"][0]["subnet"] for m in models}) == 6

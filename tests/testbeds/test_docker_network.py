@@ -12,7 +12,7 @@ import pytest
 
 from midsession.core.plan import Plan
 from midsession.door import Bench
-from midsession.faults import FAULTS
+from midsession.faults import FAULTS, build
 from midsession.language import collect, plans
 from midsession.runner import Listener
 from midsession.testbeds.docker import DockerTestbed
@@ -23,11 +23,25 @@ pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).parents[2]
 SEED = 20260
+
+
+def abilities(plan: Plan) -> set[str]:
+    """What agents must be able to do for the plan's faults."""
+    faults = [build(step.verb, step.args) for step in plan.timeline if step.verb in FAULTS]
+    return {ability for fault in faults for ability in fault.abilities()}
+
+
+def is_for_docker(plan: Plan) -> bool:
+    """It breaks a network, and the docker testbed does not refuse it."""
+    testbed = DockerTestbed()
+    return bool(abilities(plan)) and not any(testbed.remedy_for(ability) for ability in abilities(plan))
+
+
 BROKEN = [
     plan
     for path in collect([ROOT / "scenarios" / "faults"])
     for plan in plans(path.relative_to(ROOT), SEED)
-    if any(FAULTS[step.verb].needs for step in plan.timeline if step.verb in FAULTS)
+    if is_for_docker(plan)
 ]
 NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
 
@@ -39,7 +53,8 @@ class Powers(Listener):
         self._engine = engine
         self._directory = Path()
         self.containers: dict[str, dict[str, Any]] = {}
-        self.processes: dict[str, dict[int, dict[str, str]]] = {}
+        self.agents: dict[str, list[dict[str, str]]] = {}
+        self.programs: dict[str, list[dict[str, str]]] = {}
 
     def on_open(self, plan: Plan, run: str, directory: Path) -> None:
         self._directory = directory
@@ -51,8 +66,10 @@ class Powers(Listener):
             for found in api.containers(filters={"label": f"{PROJECT}={project}"}):
                 name = found["Labels"]["com.docker.compose.service"]
                 self.containers[name] = api.inspect_container(found["Id"])
-                processes = api.top(found["Id"], "-eo pid")["Processes"]
-                self.processes[name] = {at: status(int(words[0])) for at, words in enumerate(processes)}
+                self.agents[name], self.programs[name] = [], []
+                for pid, *words in api.top(found["Id"], "-eo pid,args")["Processes"]:
+                    kind = self.agents if "midsession.agent" in " ".join(words) else self.programs
+                    kind[name].append(status(int(pid)))
 
 
 def status(pid: int) -> dict[str, str]:
@@ -78,6 +95,11 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.R
         loop.run(bench.shut())
 
 
+def test_there_are_networks_to_break() -> None:
+    """The suite below has something to run."""
+    assert len(BROKEN) >= 14
+
+
 @pytest.mark.parametrize("plan", BROKEN, ids=lambda plan: f"{Path(plan.source).name}{plan.matrix or ''}")
 def test_a_network_is_broken_with_no_more_power_than_that_takes(
     docker: tuple[asyncio.Runner, Bench], engine: Engine, plan: Plan
@@ -88,18 +110,18 @@ def test_a_network_is_broken_with_no_more_power_than_that_takes(
     run = loop.run(bench.perform(plan, seen))
     assert run.verdict.status == "pass", run.verdict
     assert len(seen.containers) >= 2
-    verbs = {step.id: step.verb for step in plan.timeline}
-    broken = {r.host for r in run.events("injected") if FAULTS[verbs[r.fields["fault"]]].needs}
+    faults = {step.id: build(step.verb, step.args) for step in plan.timeline if step.verb in FAULTS}
+    broken = {r.host for r in run.events("injected") if faults[r.fields["fault"]].abilities()}
     assert broken
     for name, container in seen.containers.items():
         host = container["HostConfig"]
         assert (host["CapDrop"], host["Privileged"], host["ReadonlyRootfs"]) == (["ALL"], False, True)
         assert ("CAP_NET_ADMIN" in str(host["CapAdd"]), bool(host["CapAdd"])) == (name in broken, name in broken)
         assert "docker.sock" not in json.dumps(container["Mounts"])
-        agent, *programs = seen.processes[name].values()
-        assert int(agent["CapEff"], 16) == (NET_ADMIN | NET_RAW if name in broken else 0)
+        agents, programs = seen.agents[name], seen.programs[name]
+        assert agents
         assert programs
-        for process in (agent, *programs):
-            assert set(process["Uid"].split()) == {"1000"}
-            assert process["NoNewPrivs"] == "1"
+        assert {int(process["CapEff"], 16) for process in agents} == {NET_ADMIN | NET_RAW if name in broken else 0}
         assert {int(process[of], 16) for process in programs for of in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+        assert {user for process in (*agents, *programs) for user in process["Uid"].split()} == {"1000"}
+        assert {process["NoNewPrivs"] for process in (*agents, *programs)} == {"1"}

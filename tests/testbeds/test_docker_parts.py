@@ -193,7 +193,7 @@ def step(verb: str, **args: Any) -> Step:
         (step("loss", target="server", every=2), {"server"}),
         (step("flap", target="askers", up_s=1.0, down_s=1.0, times=1), {"client-1", "client-2"}),
         (step("reset", target="askers"), {"client-1", "client-2"}),
-        (step("reset", target="askers", client=2), {"client-2"}),
+        (step("reset", target="askers-2"), {"client-2"}),
         (step("reset", target="askers", end="server"), {"server"}),
     ],
     ids=lambda value: f"{value.verb}-{value.args}" if isinstance(value, Step) else None,
@@ -204,7 +204,7 @@ def test_net_admin_is_where_a_fault_needs_it(broken: Step, able: set[str]) -> No
     made = model.project_of("p", asked, "r", ipaddress.IPv4Network("10.213.0.0/27"), 2, MARKS).model["services"]
     assert {name for name, service in made.items() if "NET_ADMIN" in service.get("cap_add", [])} == able
     for name in able:
-        assert made[name]["cap_add"] == ["NET_ADMIN", "SETGID", "SETUID"]
+        assert made[name]["cap_add"] == ["NET_ADMIN", "NET_RAW", "SETGID", "SETUID"]
         assert made[name]["environment"]["MIDSESSION_USER"] == "1000"
     assert {name for name, service in made.items() if "user" in service} == able
 

@@ -99,12 +99,21 @@ def explain(error: BaseException) -> str:
 
 
 def endpoint() -> str:
-    """The engine's address: $DOCKER_HOST, else that of the current `docker context`."""
+    """The engine's address: $DOCKER_HOST, else that of the context $DOCKER_CONTEXT, else of the current one.
+
+    As the docker command has it (docs.docker.com, "Docker contexts"); the SDK alone knows no $DOCKER_CONTEXT. Raises
+    EnvironmentLacks for a context that is not there.
+    """
     if host := os.environ.get("DOCKER_HOST"):
         return host
     from docker.context import ContextAPI
 
-    context = ContextAPI.get_current_context()
+    name = os.environ.get("DOCKER_CONTEXT")
+    context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
+    if context is None:
+        raise EnvironmentLacks(
+            f"there is no Docker context {name!r}", "docker context ls tells which there are", slug="no-docker"
+        )
     host = str(getattr(context, "Host", "") or "unix:///var/run/docker.sock")
     return host.replace("http+unix://", "unix://")
 
