@@ -23,6 +23,7 @@ from midsession.language import collect, plans
 from midsession.rundir import audit_run, judge_run, mending, read_history
 from midsession.runner import Listener, run_plan
 from midsession.testbeds.netns import NetnsTestbed
+from midsession.testbeds.registry import has_containers
 from tests.local import LocalTestbed, free_port
 
 ROOT = Path(__file__).parent.parent
@@ -44,8 +45,9 @@ def sham(plan: Plan, behaviour: str) -> Plan:
 
 
 def shipped() -> list[Plan]:
-    """The plans of every scenario that comes with Midsession."""
-    return [plan for path in collect([ROOT / "scenarios"]) for plan in plans(path, 20260)]
+    """The plans of every scenario that comes with Midsession, but for those that need an image."""
+    found = [plan for path in collect([ROOT / "scenarios"]) for plan in plans(path, 20260)]
+    return [plan for plan in found if not has_containers(plan)]
 
 
 async def run_all(shams: Sequence[Plan], runs: Path) -> list[Run]:

@@ -83,7 +83,7 @@ def choose(name: str, plans: Iterable[Plan] = ()) -> str:
     if name == AUTO:
         if _INSIDE_COMPOSE.is_dir():
             return "compose"
-        foreign = any(map(_has_containers, plans))
+        foreign = any(map(has_containers, plans))
         return "docker" if foreign or (not _works(_NAMESPACES) and _works(_ENGINE)) else "netns"
     if name not in TESTBEDS:
         known = ", ".join([AUTO, *TESTBEDS])
@@ -91,7 +91,8 @@ def choose(name: str, plans: Iterable[Plan] = ()) -> str:
     return name
 
 
-def _has_containers(plan: Plan) -> bool:
+def has_containers(plan: Plan) -> bool:
+    """Whether the plan has a program in a container of its own."""
     services = any(isinstance(service, ImageService | ComposeService) for service in plan.services)
     return services or any(group.program and group.program.image for group in plan.foreign)
 

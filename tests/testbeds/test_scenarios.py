@@ -18,6 +18,7 @@ from midsession.errors import EnvironmentLacks
 from midsession.faults import FAULTS
 from midsession.language import collect, plans
 from midsession.testbeds.netns import NetnsTestbed
+from midsession.testbeds.registry import has_containers
 
 ROOT = Path(__file__).parents[2]
 SEED = 20260
@@ -26,7 +27,11 @@ PLANS = [plan for path in SCENARIOS for plan in plans(path, SEED)]
 COMPOSE_S = 300
 
 
-UNFIT_FOR_COMPOSE = [p for p in PLANS if p.foreign or any(FAULTS[s.verb].needs for s in p.timeline if s.verb in FAULTS)]
+UNFIT_FOR_COMPOSE = [
+    p
+    for p in PLANS
+    if p.foreign or has_containers(p) or any(FAULTS[s.verb].needs for s in p.timeline if s.verb in FAULTS)
+]
 """Those that break the network (the project's agents have no NET_ADMIN), and those that need hosts of their own."""
 
 
@@ -49,7 +54,7 @@ def netns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Ru
 
 
 @pytest.mark.netns
-@pytest.mark.parametrize("plan", PLANS, ids=name)
+@pytest.mark.parametrize("plan", [plan for plan in PLANS if not has_containers(plan)], ids=name)
 def test_on_netns(netns: tuple[asyncio.Runner, Bench], plan: Plan) -> None:
     """No Docker, no root: the scenario passes in namespaces."""
     loop, bench = netns
