@@ -1,15 +1,18 @@
 # Each target is a script in tools/, which says more and can be run by itself.
 .DEFAULT_GOAL := help
-.PHONY: help up test lint base images clean
+.PHONY: help up test test-netem lint base images clean
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 up: ## run a scenario on Docker Compose (SCENARIO=scenarios/…, CLIENTS=2, SEED=…, VARIANT=…)
 	@tools/engine tools/up
 
 test: ## run the whole test suite, Docker included (PYTEST='-k name' for a part)
 	@tools/engine tools/test $(PYTEST)
+
+test-netem: ## the faults of links on a kernel that has netem (needs Debian's user-mode-linux)
+	@tools/venv && .venv/bin/python -m pytest -m netem
 
 lint: ## ruff, mypy --strict, shellcheck
 	@tools/lint
