@@ -33,7 +33,7 @@ def account() -> str:
         # Twice at most: what else a machine does for a moment delays packets too, but a wrong fault is wrong twice.
         f"{calibrate} || ( echo again; {calibrate} ); echo calibration exited with $?",
         f"{MIDSESSION} run {paths} --testbed netns --runs /run/runs; echo scenarios exited with $?",
-        "grep --no-filename '\"event\":\"injected\"' /run/runs/*/events/*",
+        'grep --no-filename \'"event":"injected"\' /run/runs/*/events/*',
     )
     command = [str(ROOT / "tools/uml"), "sh", "-c", "; ".join(commands)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
