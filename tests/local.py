@@ -34,6 +34,7 @@ class LocalTestbed:
 
     def __init__(self, fleets: int = 1) -> None:
         self.services: Mapping[str, AgentHost] = {}
+        self.foreign: Mapping[str, AgentHost] = {}  # no test asks it for clients that are programs
         self.fleets: Sequence[AgentHost] = ()
         self._count = fleets
         self.agents: list[asyncio.subprocess.Process] = []

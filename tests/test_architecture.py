@@ -76,11 +76,11 @@ def test_only_testbeds_and_agents_touch_the_world() -> None:
 
 
 def test_only_the_runner_waits() -> None:
-    """Outside `runner.py` (and the I/O shells below it) nothing waits for time to pass.
+    """Outside `runner` (and the I/O shells below it) nothing waits for time to pass.
 
     The calibration's probe is a program that runs on hosts, and no part of the harness.
     """
-    allowed = (PACKAGE / "testbeds", PACKAGE / "agent", PACKAGE / "runner.py", PACKAGE / "calibration" / "probe.py")
+    allowed = (PACKAGE / "testbeds", PACKAGE / "agent", PACKAGE / "runner", PACKAGE / "calibration" / "probe.py")
     offenders = {
         relative(path): found
         for path in sources(PACKAGE)

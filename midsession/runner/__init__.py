@@ -1,0 +1,114 @@
+"""The runner: carries out a plan on a testbed. The only place that waits.
+
+It makes the run directory, has the testbed make hosts, starts services and fleets, feeds every record to the conductor
+and carries out its commands through the hosts' agents, and at the end heals, stops and collects everything. What it
+leaves is a run directory; judging that is somebody else's.
+
+Hot path: from a record that a host pushed to the request of a fault there is no await. The intent (`triggered`) is in
+the log first, at the price of one write(2).
+
+Interrupts (SIGINT, SIGTERM): the first ends the run in order within 7 s, logs kept; a second within 2 s.
+
+Its parts are layers, each a module: `life`, `breaking`, `conducting`, `beginning`, `ending`, and here the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from midsession.core.plan import Plan
+from midsession.errors import EnvironmentLacks, HarnessError
+from midsession.ledger import RunPlace, cannot_write
+from midsession.runner.beginning import FAULT_EVENTS
+from midsession.runner.ending import Ending
+from midsession.runner.life import Stopped
+from midsession.runner.listener import Listener, RunResult
+from midsession.testbeds import Testbed
+
+__all__ = ["FAULT_EVENTS", "Listener", "RunResult", "run", "run_plan"]
+
+
+async def run_plan(
+    plan: Plan,
+    testbed: Testbed,
+    runs_directory: Path,
+    listener: Listener | None = None,
+    *,
+    clock: Callable[[], int] = time.monotonic_ns,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> RunResult:
+    """Carry out a plan. `clock` is CLOCK_MONOTONIC in ns, and must be that of the running event loop.
+
+    `meanwhile` is called once, while the hosts come up: the only time of a run at which this process may be busy.
+
+    Raises EnvironmentLacks when the testbed cannot serve the plan; everything is taken down then, and no directory is
+    left. Raises HarnessError when no run directory can be made. All else that goes wrong is in the result.
+    """
+    try:
+        run = _Run(plan, testbed, RunPlace.make(plan, runs_directory), listener or Listener(), clock)
+    except OSError as error:
+        raise cannot_write(runs_directory, error) from None
+    with _interrupts(run.interrupt):
+        return await run.carry_out(meanwhile)
+
+
+def run(plan: Plan, testbed: Testbed, runs_directory: Path, listener: Listener | None = None) -> RunResult:
+    """`run_plan` on an event loop of its own; for a testbed that serves this plan alone."""
+    return asyncio.run(run_plan(plan, testbed, runs_directory, listener))
+
+
+class _Run(Ending):
+    """One run, from the first host to the last file."""
+
+    async def carry_out(self, meanwhile: Callable[[], object]) -> RunResult:
+        """From the first host to the last file."""
+        self._listener.on_open(self._plan, self._place.run, self._place.directory)
+        lacking: EnvironmentLacks | None = None
+        try:
+            await self._set_up(meanwhile)
+            await self._play()
+        except Stopped:
+            pass
+        except EnvironmentLacks as error:
+            lacking = error
+        except HarnessError as error:
+            self._problem(str(error))
+        finally:
+            result = await self._take_down()
+        if self._crash:
+            raise self._crash
+        if lacking:
+            self._place.remove()
+            raise lacking
+        return result
+
+    def interrupt(self) -> None:
+        """End the run soon; the second time: at once."""
+        self._urgency = min(self._urgency + 1, 2)
+        self._end("interrupted")
+        hurry, self._hurry = self._hurry, self._loop.create_future()
+        hurry.set_result(None)
+
+
+@contextlib.contextmanager
+def _interrupts(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into `interrupt` while the run goes on; only a main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        loop.add_signal_handler(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)

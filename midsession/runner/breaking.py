@@ -1,0 +1,155 @@
+"""Faults: injected, proven by their witnesses, healed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+
+from midsession.agent.protocol import Reply, Start, Stop
+from midsession.core.plan import Service
+from midsession.core.record import Event, Record
+from midsession.errors import HarnessError
+from midsession.faults.base import Move, Rest, StartProgram, Unfit
+from midsession.injection import Injection, Place
+from midsession.ledger import reference
+from midsession.programs import start_service
+from midsession.runner.life import Life
+
+REFUSED = "agent-refused"
+"""The slug of the HarnessError for a request that an agent could not carry out."""
+
+
+class Breaking(Life):
+    """Injects faults on their hosts and heals them."""
+
+    def _inject(self, step: str) -> None:
+        fault = self._faults[step]
+        hosts = [host for host in self._cast.hosts_broken(fault) if self._cast.can_bear(host, fault)]
+        places = {host.name: Place(host, self._scenery) for host in hosts}
+        injection = self._injections[step] = Injection(step, fault, places)
+        if fault.healable:
+            self._in_force[step] = injection
+        try:
+            if not places:
+                raise Unfit("none of its programs runs")
+            moves = {name: list(fault.inject(step, place)) for name, place in places.items()}
+        except Unfit as unfit:
+            self._loop.call_soon(self._fails, injection, str(unfit))  # not before the conductor's other commands
+            return
+        # Every host is asked for the first move before any is waited for.
+        firsts = {name: self._make(moves[name][0], injection, name, *_ends(0, moves[name])) for name in places}
+        going = [self._spawn(self._go_on(injection, name, firsts[name], moves[name])) for name in places]
+        self._moving[step] = [task for task, name in zip(going, places, strict=True) if len(moves[name]) > 1]
+
+    def _make(self, move: Move, injection: Injection, name: str, first: bool, last: bool) -> Awaitable[object]:
+        if first if injection.fault.proven_from == "first" else last:
+            injection.since_ns[name] = self._clock()
+        host = injection.places[name].host
+        match move:
+            case Rest(rest_s):
+                return asyncio.sleep(rest_s)
+            case StartProgram(fault):
+                service = next(s for s in self._plan.services if s.name == name)
+                return host.ask(self._start_of(service, fault))
+            case request:
+                return host.ask(request)
+
+    def _start_of(self, service: Service, fault: str = "") -> Start:
+        return start_service(service, self._cast.services[service.name], self._place.run, self._plan.seed, fault)
+
+    async def _go_on(self, injection: Injection, name: str, first: Awaitable[object], moves: list[Move]) -> None:
+        at = 0
+        try:
+            for at, move in enumerate(moves):
+                doing = first if at == 0 else self._make(move, injection, name, *_ends(at, moves))
+                await self._answer(doing, f"{injection.step}: {injection.fault.describe()}", _own_time_s(move))
+        except HarnessError as error:
+            if error.slug != REFUSED:
+                raise
+            if at == 0:  # nothing was done there
+                injection.unhealed.discard(name)
+            is_gone = at == 0 and not self._cast.can_bear(injection.places[name].host, injection.fault)
+            if is_gone and len(injection.places) > 1:
+                self._leave_out(injection, name)
+            elif name not in injection.witnesses:  # what has had its effect may go on badly: a flap of a host that died
+                self._fails(injection, str(error))
+
+    def _leave_out(self, injection: Injection, name: str) -> None:
+        """A client program was quicker to exit than the fault to reach it: the others are what it meets."""
+        if injection.leave_out(name) and injection.step in self._injections:
+            self._took_effect(injection)
+
+    def _fails(self, injection: Injection, why: str) -> None:
+        """It could not be injected, or will never show its witness. What it did on other hosts is healed."""
+        if injection.failed:
+            return
+        injection.failed = True
+        self._injections.pop(injection.step, None)
+        if injection.step in self._in_force:
+            self._heal(injection.step)
+        text = f"{injection.step} failed: {injection.fault.describe()}: {why}"
+        self._write_and_observe(Event.NOTE, {"text": text, "failed": injection.step})
+
+    # --- witnesses and cures ---------------------------------------------------------------------------------------
+
+    def _look_for_witness(self, record: Record) -> None:
+        for injection in list(self._injections.values()):
+            if injection.take(record):
+                self._took_effect(injection)
+
+    def _took_effect(self, injection: Injection) -> None:
+        del self._injections[injection.step]
+        witnesses = [reference(witness) for witness in injection.witnesses.values()]
+        fields = {"step": injection.step, "witness": witnesses[-1], "after_ns": injection.after_ns()}
+        self._write_and_observe(Event.EFFECTIVE, fields | ({"witnesses": witnesses} if len(witnesses) > 1 else {}))
+
+    def _is_healed(self, step: str, host: str) -> None:
+        injection = self._in_force.get(step)
+        if injection is None:
+            return
+        injection.unhealed.discard(host)
+        if not injection.unhealed:
+            del self._in_force[step]
+            if step in self._injections and not self._over.done():
+                self._fails(injection, "it was healed before it had any effect")
+
+    def _heal(self, target: str) -> list[asyncio.Task[None]]:
+        steps = list(self._in_force) if target == "all" else [target]
+        if target != "all" and target not in self._in_force:
+            self._write(Event.NOTE, {"text": f"nothing to heal: {target} is not in force"})
+        return [self._cure(step, place) for step in steps if step in self._in_force for place in self._places(step)]
+
+    def _places(self, step: str) -> list[Place]:
+        """Where a fault is in force. What it has still to do there is not done any more."""
+        for task in self._moving.pop(step, ()):
+            task.cancel()
+        injection = self._in_force[step]
+        return [injection.places[name] for name in sorted(injection.unhealed)]
+
+    def _cure(self, step: str, place: Place) -> asyncio.Task[None]:
+        """Every cure is asked for now."""
+        doing = [place.host.ask(request) for request in self._faults[step].heal(step, place)]
+        return self._spawn(self._await_cures(step, doing))
+
+    async def _await_cures(self, step: str, cures: Sequence[Awaitable[Reply]]) -> None:
+        for doing in cures:
+            await self._await_cure(step, doing)
+
+    async def _await_cure(self, step: str, doing: Awaitable[Reply]) -> None:
+        await self._answer(doing, f"{step} healed")
+
+
+def _ends(at: int, moves: Sequence[Move]) -> tuple[bool, bool]:
+    """Whether a move is the first, and the last."""
+    return at == 0, at == len(moves) - 1
+
+
+def _own_time_s(move: Move) -> float:
+    """How long a move takes by its own nature."""
+    match move:
+        case Rest(rest_s):
+            return rest_s
+        case Stop():
+            return move.grace_s
+        case _:
+            return 0.0

@@ -1,0 +1,117 @@
+"""How a run ends: heal, stop, collect, close, each within its limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from midsession.agent.protocol import Finish, Stop
+from midsession.core.record import Event
+from midsession.errors import HarnessError, MidsessionError
+from midsession.ledger import wall_clock
+from midsession.runner.beginning import Beginning
+from midsession.runner.breaking import REFUSED
+from midsession.runner.listener import RunResult
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """How long a stage of the end may take: in order, after one interrupt, after two (0: it is left out)."""
+
+    normal_s: float
+    interrupted_s: float
+    hurried_s: float
+
+    def at(self, urgency: int) -> float:
+        return (self.normal_s, self.interrupted_s, self.hurried_s)[urgency]
+
+
+_END_LIMITS = {
+    "heal": _Limits(10.0, 0.5, 0.2),
+    "stop the clients": _Limits(30.0, 1.0, 0.0),
+    "stop the services": _Limits(30.0, 1.5, 0.0),
+    "finish": _Limits(10.0, 1.0, 0.4),
+    "collect": _Limits(120.0, 1.5, 0.6),
+    "close": _Limits(60.0, 1.0, 0.6),
+}
+"""The sums of the last two columns are the promise: 7 s after one interrupt, 2 s after two."""
+
+
+class Ending(Beginning):
+    """Takes everything down, whatever has happened."""
+
+    async def _take_down(self) -> RunResult:
+        self._end("error")  # unless there is a better reason by now
+        self._listener.on_phase("end")
+        unfired = self._conductor.missing()
+        self._write(Event.ENDED, {"why": self._over.result(), "unfired": unfired})
+        self._ending = True
+        self._injections.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._drop_tasks()
+        if self._opened:
+            await self._stage("heal", self._heal_all())
+            await self._stage("stop the clients", self._stop([*self._cast.fleets, *self._cast.foreign]))
+            await self._stage("stop the services", self._stop(list(self._cast.services)))
+            await self._stage("finish", self._finish())
+            self._listener.on_phase("collect")
+            await self._stage("collect", self._testbed.collect(self._place.directory))
+        await self._stage("close", self._testbed.close())
+        await self._drop_tasks()
+        self._closed = True
+        self._ledger.close()
+        return self._result(unfired)
+
+    def _result(self, unfired: list[dict[str, str]]) -> RunResult:
+        why = self._over.result()
+        why = "error" if self._problems and why != "interrupted" else why
+        result = RunResult(self._place.run, self._place.directory, why, unfired, self._problems)
+        self._save(ended=wall_clock(), why_ended=why, unfired=unfired, problems=self._problems)
+        self._listener.on_end(result)
+        return result
+
+    async def _heal_all(self) -> None:
+        cures = self._heal("all")
+        if cures:
+            await asyncio.wait(cures)
+
+    async def _stop(self, hosts: Sequence[str]) -> None:
+        running = [name for name in hosts if self._cast.programs[name].running]
+        asked = [self._cast.host(name).ask(Stop(id=0, grace_s=self._cast.grace_s(name))) for name in running]
+        for outcome in await asyncio.gather(*asked, return_exceptions=True):
+            refused = isinstance(outcome, HarnessError) and outcome.slug == REFUSED  # it went by itself
+            if isinstance(outcome, BaseException) and not refused:
+                raise outcome
+
+    async def _finish(self) -> None:
+        """Every agent's log gets its trailer, also where nobody played."""
+        hosts = (*self._testbed.services.values(), *self._testbed.foreign.values(), *self._testbed.fleets)
+        await asyncio.gather(*(host.ask(Finish(id=0)) for host in hosts))
+
+    async def _drop_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+
+    async def _stage(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do one thing of the end, within its limits; what goes wrong is a problem and does not keep the rest from
+        being done. An interrupt meanwhile tightens the limit that holds from there on."""
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            limit_s = _END_LIMITS[name].at(self._urgency)
+            done, _ = await asyncio.wait({task, self._hurry}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                task.cancel()
+                await asyncio.wait({task}, timeout=0.1)
+                if limit_s:
+                    self._problem(f"{name}: not within {limit_s:g} s")
+                return
+        error = task.exception()
+        if isinstance(error, MidsessionError | OSError | ExceptionGroup):
+            self._problem(f"{name}: {error}")
+        elif error is not None:
+            raise error

@@ -1,0 +1,46 @@
+"""What a run tells while it goes on, and what it comes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from midsession.core.plan import Plan
+from midsession.core.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run that is over. `why_ended`: `done`, `timeout`, `interrupted`, `error`.
+
+    `unfired` are the steps that never fired, each with what was `missing`. `problems` are the harness's own failures,
+    in sentences; with any, the run is an `error`.
+    """
+
+    run: str
+    directory: Path
+    why_ended: str
+    unfired: list[dict[str, str]]
+    problems: list[str]
+
+
+class Listener:
+    """Is told of a run while it goes on, on the run's event loop: must neither block nor raise. Override at will."""
+
+    wants: frozenset[str] = frozenset()
+    """Events to be told of besides those that the run itself needs."""
+
+    def on_open(self, plan: Plan, run: str, directory: Path) -> None:
+        """The run directory is there; nothing else is."""
+
+    def on_phase(self, phase: str) -> None:
+        """What happens now: `open`, `programs`, `run`, `end`, `collect`."""
+
+    def on_record(self, record: Record) -> None:
+        """A record came, or the conductor wrote one (host `conductor`)."""
+
+    def on_problem(self, text: str) -> None:
+        """A part of the harness failed."""
+
+    def on_end(self, result: RunResult) -> None:
+        """Nothing is left of the run but its directory."""
