@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from midsession.agent.protocol import Thaw
+from midsession.agent.protocol import Filter, Impair, Mislead, Thaw
 from midsession.core.faultless import has_faults, without_faults
 from midsession.core.plan import Plan, ReferenceService
 from midsession.core.record import Event, Record
 from midsession.core.verdict import Status, Verdict
 from midsession.door import Bench, Run
 from midsession.faults import FAULTS
-from midsession.faults.base import Fault, Move, Scene
+from midsession.faults.base import Fault, Move, Rest, Scene
 from midsession.language import collect, plans
 from midsession.rundir import audit_run, judge_run, mending, read_history
 from midsession.runner import Listener, run_plan
@@ -173,6 +173,120 @@ def test_a_fault_that_does_nothing_never_passes(verb: str, tmp_path: Path, monke
     assert verdict.findings[0].status is Status.PASS
     assert verdict.status is Status.INCONCLUSIVE
     assert any("no witness" in f.seen for f in verdict.findings if f.check == "witness")
+
+
+TALK_ON_HOSTS = """\
+name: Talk while the network breaks
+timeout: 3s
+services: {server: {reference: reply, port: 4000, grace: 1s}}
+clients:
+  talkers:
+    count: 8
+    connect: server:4000
+    arrive: {every: 25ms}
+    script:
+      - repeat: {times: 20, script: [{send: {line: Hi}}, {expect: {line: "Got your message ✅"}}, {wait: 3ms..8ms}]}
+      - wait: 60ms
+      - send: {line: "Are you still there?"}
+      - expect: {line: "Got your message ✅"}
+      - end
+timeline:
+  - {id: break, when: {event: replied, count: 10}, FAULT}
+checks:
+  - count: {event: connected, of: talkers}
+    at_least: 8
+"""
+"""Clients come one by one, so that some look the name up after the fault; each is idle for a while before it ends."""
+
+ON_HOSTS = [
+    "power_off: server",
+    "vanish: server",
+    "partition: server",
+    "loss: {target: server, rate: 100%}",
+    "loss: {target: server, rate: 50%, burst: 4}",
+    "hold: server",
+    "delay: {target: server, latency: 5ms}",
+    "rate: {target: server, bandwidth: 1KiB/s}",
+    "reorder: {target: server, every: 2}",
+    "duplicate: {target: server, every: 2}",
+    "corrupt: {target: server, every: 2}",
+    "mtu: {target: server, size: 68B}",
+    "flap: {target: server, down: 50ms, up: 50ms}",
+    "refuse: server",
+    "ignore: server",
+    "idle_expiry: {target: server, after: 30ms}",
+    "reset: talkers",
+    "dns: {target: server, says: nxdomain}",
+]
+"""The faults of hosts, links, connections and names, so that the talk above meets them."""
+
+NOBODY = "10.77.255.254"
+
+
+def talks_on_hosts(folder: Path) -> list[Plan]:
+    """The talk with each of them; what heals does so after a while, and does not wait for its witness any longer."""
+    found = []
+    for number, fault in enumerate(ON_HOSTS):
+        path = folder / f"{number}.scenario.yaml"
+        heals = FAULTS[verb_of(fault)].healable
+        path.write_text(TALK_ON_HOSTS.replace("FAULT", fault + ", for: 700ms" * heals))
+        found += plans(path, 7)
+    return found
+
+
+def verb_of(fault: str) -> str:
+    """Of a line of the list above."""
+    return fault.partition(":")[0]
+
+
+def missed(move: Move, step: str) -> Move:
+    """The same for an address or a name that nobody has; what cannot be aimed amiss becomes a call without effect."""
+    match move:
+        case Filter() | Impair():
+            return msgspec.structs.replace(move, peers=[NOBODY])
+        case Mislead():
+            return msgspec.structs.replace(move, name="nobody")
+        case Rest():
+            return move
+    return Thaw(id=0, fault=step)
+
+
+def aimed_amiss(fault: type[Fault]) -> Callable[[Fault, str, Scene], Sequence[Move]]:
+    """An `inject` that goes through all the motions, and hits nothing."""
+    inject = fault.inject
+    return lambda self, step, scene: [missed(move, step) for move in inject(self, step, scene)]
+
+
+def test_every_fault_is_broken_on_purpose() -> None:
+    """Here or above, but for those that only bring a program back."""
+    assert {verb_of(fault) for fault in ON_HOSTS} | set(breaking()) == {
+        verb for verb, fault in FAULTS.items() if fault.breaks
+    }
+
+
+@pytest.mark.netns
+def test_unharmed_each_of_them_meets_the_talk(tmp_path: Path) -> None:
+    """So that it is for want of effect that the runs below are inconclusive."""
+    runs = asyncio.run(run_all(talks_on_hosts(tmp_path), tmp_path))
+    proven = [fault for fault, run in zip(ON_HOSTS, runs, strict=True) if run.events("effective").count == 1]
+    assert proven == ON_HOSTS
+
+
+@pytest.mark.netns
+def test_a_fault_that_is_aimed_amiss_never_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T5: every call returned, the rules were there and met nobody; the scenario's own check is content."""
+    for verb in {verb_of(fault) for fault in ON_HOSTS}:
+        monkeypatch.setattr(FAULTS[verb], "inject", aimed_amiss(FAULTS[verb]))
+    runs = asyncio.run(run_all(talks_on_hosts(tmp_path), tmp_path))
+    assert [run.events("injected").where(fault="break").count >= 1 for run in runs] == [True] * len(ON_HOSTS)
+    assert [[f.status for f in run.own_findings] for run in runs] == [[Status.PASS]] * len(ON_HOSTS)
+    assert [run.verdict.status for run in runs] == [Status.INCONCLUSIVE] * len(ON_HOSTS)
+    assert [unproven(run) for run in runs] == [True] * len(ON_HOSTS)
+
+
+def unproven(run: Run) -> bool:
+    """Whether its fault is said to have no witness."""
+    return any("no witness" in f.seen for f in run.verdict.findings if f.check == "witness")
 
 
 # --- T3 and T8: fleets that die ------------------------------------------------------------------------------------
