@@ -20,10 +20,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic.fields import FieldInfo
 
 from midsession.core import scenario, shape, texts
+from midsession.core.scenario import parties, script, timeline, values
 from midsession.core.shape import Model, model_of
 from midsession.core.units import split_name
 from midsession.language import language
 
+PARTS = (values, script, parties, timeline, scenario)
 PAGE = Path(__file__).parents[1] / "docs" / "scenario.md"
 
 VALUES: tuple[tuple[Any, str, str, str], ...] = (
@@ -98,7 +100,8 @@ def filled(text: str) -> str:
 
 def models() -> dict[str, type[Model]]:
     """Every mapping of the language by its name on the page; the faults' and checks' own are in the other tables."""
-    own = {name: kind for name, kind in vars(scenario).items() if isinstance(kind, type) and issubclass(kind, Model)}
+    spoken = {name: kind for part in PARTS for name, kind in vars(part).items()}
+    own = {name: kind for name, kind in spoken.items() if isinstance(kind, type) and issubclass(kind, Model)}
     bases = {base for kind in own.values() for base in kind.__mro__[1:]}
     return {name: kind for name, kind in own.items() if kind not in bases | {scenario.Nothing}}
 
