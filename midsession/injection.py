@@ -1,4 +1,4 @@
-"""A fault under way: on which hosts, which of them have given their witness, which have been healed. Does no I/O."""
+"""A fault under way: on which hosts, which of them have given their witnesses, which have been healed. Does no I/O."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Injection:
     fault: Fault
     places: Mapping[str, Place]
     since_ns: dict[str, int] = field(default_factory=dict)
-    witnesses: dict[str, Record] = field(default_factory=dict)
+    witnesses: dict[str, list[Record]] = field(default_factory=dict)
     unhealed: set[str] = field(default_factory=set)
     failed: bool = False
 
@@ -90,17 +90,22 @@ class Injection:
 
     @property
     def proven(self) -> bool:
-        """Every host has given its witness."""
-        return len(self.witnesses) == len(self.places)
+        """Every host has given its witnesses."""
+        return all(map(self.is_proven_on, self.places))
+
+    def is_proven_on(self, name: str) -> bool:
+        """One host has given all of its witnesses."""
+        given = self.witnesses.get(name)
+        return given is not None and self.fault.is_proven_by(given)
 
     def take(self, record: Record) -> bool:
         """Take a record that may be a witness; True when it was the last one that was missing."""
         since_ns = self.since_ns.get(record.host)
-        if since_ns is None or record.t_ns < since_ns or record.host in self.witnesses:
+        if since_ns is None or record.t_ns < since_ns or self.is_proven_on(record.host):
             return False
         if record.fields.get("fault", self.step) != self.step or not self.fault.is_witness(record):
             return False
-        self.witnesses[record.host] = record
+        self.witnesses.setdefault(record.host, []).append(record)
         return self.proven
 
     def leave_out(self, name: str) -> bool:
@@ -110,4 +115,4 @@ class Injection:
 
     def after_ns(self) -> int:
         """How long the slowest host took from the move that did it to its witness."""
-        return max(witness.t_ns - self.since_ns[host] for host, witness in self.witnesses.items())
+        return max(given[-1].t_ns - self.since_ns[host] for host, given in self.witnesses.items())

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from midsession.agent.protocol import Filter, Impair, Mislead, Thaw
+from midsession.agent.protocol import Filter, Impair, Kill, Mislead, Thaw
 from midsession.core.faultless import has_faults, without_faults
 from midsession.core.plan import Plan, ReferenceService
 from midsession.core.record import Event, Record
@@ -282,6 +282,24 @@ def test_a_fault_that_is_aimed_amiss_never_passes(tmp_path: Path, monkeypatch: p
     assert [[f.status for f in run.own_findings] for run in runs] == [[Status.PASS]] * len(ON_HOSTS)
     assert [run.verdict.status for run in runs] == [Status.INCONCLUSIVE] * len(ON_HOSTS)
     assert [unproven(run) for run in runs] == [True] * len(ON_HOSTS)
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("amiss", [Filter, Kill])
+def test_half_a_power_off_never_passes(amiss: type[Move], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program killed on an open network says goodbye, and one behind a closed network lives on."""
+    inject = FAULTS["power_off"].inject
+
+    def half(self: Fault, step: str, scene: Scene) -> Sequence[Move]:
+        return [missed(move, step) if isinstance(move, amiss) else move for move in inject(self, step, scene)]
+
+    monkeypatch.setattr(FAULTS["power_off"], "inject", half)
+    (run,) = asyncio.run(run_all(talks_on_hosts(tmp_path)[:1], tmp_path))
+    assert run.plan.timeline[0].verb == "power_off"
+    assert bool(run.events("exited").where(signal="KILL").count) == (amiss is Filter)
+    assert bool(run.events("witnessed").count) == (amiss is Kill)
+    assert unproven(run)
+    assert run.verdict.status is not Status.PASS
 
 
 def unproven(run: Run) -> bool:

@@ -142,8 +142,12 @@ class Fault(ABC):
         """True for a record that proves that the fault took effect on the record's host.
 
         It is asked only of records of hosts on which the fault was injected, that were stamped after the move
-        `proven_from` had begun and name no other step as their `fault`. Every host must give a witness.
+        `proven_from` had begun and name no other step as their `fault`. Every host must give its witnesses.
         """
+
+    def is_proven_by(self, witnesses: Sequence[Record]) -> bool:
+        """Whether the witnesses that one host has given so far, at least one, are all that it must give."""
+        return True
 
     def describe(self) -> str:
         """The fault as a short phrase for the account and the report: `kill server (SIGKILL)`."""

@@ -18,8 +18,9 @@ class PowerOff(Fault):
     through again, and the host is then one that has booted: it answers with RST what belongs to sessions it does not
     know any more, and refuses connects until a `start`.
 
-    It took effect when the program has exited by SIGKILL, behind the closed network. No program running: the fault
-    fails.
+    It took effect when the program has exited by SIGKILL and a packet has met the rules, whichever comes last: the FIN
+    or RST of a connection that was open, or whatever a peer sends. A host that nobody speaks with proves no silence,
+    as under a `partition`. No program running: the fault fails.
     """
 
     verb = "power_off"
@@ -28,7 +29,8 @@ class PowerOff(Fault):
     targets = ANY
     needs_program = True
     needs = frozenset({"filter"})
-    watches = frozenset({Event.EXITED})
+    watches = frozenset({Event.EXITED, Event.WITNESSED})
+    proven_from = "first"  # the rules may well have met a packet before the signal is sent
 
     def inject(self, step: str, scene: Scene) -> Sequence[Move]:
         """Silence first."""
@@ -39,5 +41,9 @@ class PowerOff(Fault):
         return (Unfilter(id=0, fault=step),)
 
     def is_witness(self, record: Record) -> bool:
-        """The agent saw the program exit."""
-        return record.event == Event.EXITED and record.fields["signal"] == "KILL"
+        """The agent saw the program exit, or the counter of its rules move."""
+        return record.event == Event.WITNESSED or (record.event == Event.EXITED and record.fields["signal"] == "KILL")
+
+    def is_proven_by(self, witnesses: Sequence[Record]) -> bool:
+        """Both: a program that is dead has not died silently unless the network was closed."""
+        return {Event(record.event) for record in witnesses} == {Event.EXITED, Event.WITNESSED}

@@ -71,7 +71,7 @@ class Breaking(Life):
             is_gone = at == 0 and not self._cast.can_bear(injection.places[name].host, injection.fault)
             if is_gone and len(injection.places) > 1:
                 self._leave_out(injection, name)
-            elif name not in injection.witnesses:  # what has had its effect may go on badly: a flap of a host that died
+            elif not injection.is_proven_on(name):  # what had its effect may go on badly: a flap of a host that died
                 self._fails(injection, str(error))
 
     def _leave_out(self, injection: Injection, name: str) -> None:
@@ -99,7 +99,7 @@ class Breaking(Life):
 
     def _took_effect(self, injection: Injection) -> None:
         del self._injections[injection.step]
-        witnesses = [reference(witness) for witness in injection.witnesses.values()]
+        witnesses = [reference(witness) for given in injection.witnesses.values() for witness in given]
         fields = {"step": injection.step, "witness": witnesses[-1], "after_ns": injection.after_ns()}
         self._write_and_observe(Event.EFFECTIVE, fields | ({"witnesses": witnesses} if len(witnesses) > 1 else {}))
 

@@ -146,6 +146,7 @@ WITNESSES: list[tuple[str, dict[str, Any], Record]] = [
     ("pause", {}, record("frozen", pids=1)),
     ("resume", {}, record("thawed", pids=1)),
     ("power_off", {}, record("exited", **EXITED)),
+    ("power_off", {}, record("witnessed", by="counter")),
     ("vanish", {}, record("witnessed", by="link")),
     ("partition", {}, record("witnessed", by="counter")),
     ("loss", {"every": 10}, record("witnessed", by="counter")),
@@ -185,7 +186,7 @@ def test_only_its_own_witness_proves_a_fault(verb: str, args: dict[str, Any], wi
     fault = build(verb, {"target": target_of(verb), **args})
     assert fault.is_witness(witness)
     assert witness.event in fault.watches | FAULT_EVENTS
-    others = [e for e in Event if e != witness.event]
+    others = set(Event) - {w.event for v, _, w in WITNESSES if v == verb}
     assert len(others) > 20
     assert not any(fault.is_witness(record(e, **EXITED)) for e in others)
 
@@ -193,6 +194,16 @@ def test_only_its_own_witness_proves_a_fault(verb: str, args: dict[str, Any], wi
 def test_an_exit_by_another_cause_proves_no_sigkill() -> None:
     """A program that ended by itself just before was not killed by us."""
     assert not build("kill", {"target": "server"}).is_witness(record("exited", code=0, signal=None))
+
+
+def test_a_power_off_needs_both_its_witnesses() -> None:
+    """In any order; neither the exit nor a dropped packet alone, however often."""
+    fault = build("power_off", {"target": "server"})
+    exited, dropped = record("exited", **EXITED), record("witnessed", by="counter")
+    assert fault.is_proven_by([exited, dropped])
+    assert fault.is_proven_by([dropped, exited])
+    assert not fault.is_proven_by([exited])
+    assert not fault.is_proven_by([dropped, dropped])
 
 
 @pytest.mark.parametrize("verb", FAULTS)
