@@ -557,7 +557,7 @@ services: {server: {reference: reply, port: 4000}}
 clients:
   talkers:
     connect: server:4000
-    script: [{send: {line: Hi}}, {expect: {line: "Got your message ✅"}}, {wait: 300ms}, end]
+    script: [{send: {line: Hi}}, {expect: {line: "Got your message ✅"}}, {wait: 2s}, end]
 timeline: [{id: crash, when: {event: replied}, kill: server}]
 checks:
   - CHECK

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from midsession.agent.protocol import (
+    PROTOCOL_VERSION,
     Configure,
     Finish,
     Hello,
@@ -267,7 +268,7 @@ def test_orderly_close_is_no_death() -> None:
     [
         (b"SSH-2.0-OpenSSH\r\n", "agent-garbled"),
         (encode(Reply(id=1, t_ns=0)) + b"\n", "agent-garbled"),
-        (encode(HELLO).replace(b'"pid":1', b'"pid":1,"version":2') + b"\n", "agent-version"),
+        (encode(HELLO).replace(b'"pid":1', b'"pid":1,"version":%d' % (PROTOCOL_VERSION + 1)) + b"\n", "agent-version"),
         (b"x" * 100_000 + b"\n", "agent-gone"),
     ],
 )

@@ -30,9 +30,12 @@ COMPOSE_S = 300
 UNFIT_FOR_COMPOSE = [
     p
     for p in PLANS
-    if p.foreign or has_containers(p) or any(FAULTS[s.verb].needs for s in p.timeline if s.verb in FAULTS)
+    if p.foreign
+    or has_containers(p)
+    or {s.name for s in p.services} != {"server"}
+    or any(FAULTS[s.verb].needs for s in p.timeline if s.verb in FAULTS)
 ]
-"""Those that break the network (the project's agents have no NET_ADMIN), and those that need hosts of their own."""
+"""Those that break the network (the project's agents have no NET_ADMIN), and those that need other hosts than it has."""
 
 
 def name(plan: Plan) -> str:
