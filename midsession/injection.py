@@ -55,6 +55,12 @@ class Place:
         return self.host.address
 
     @property
+    def spare_address(self) -> str:
+        """Its other one; a testbed whose hosts have none has refused the plan."""
+        assert self.host.spare_address is not None
+        return self.host.spare_address
+
+    @property
     def serves(self) -> bool:
         """Whether it is a service's host."""
         return self.host.name in self.stage.services

@@ -95,6 +95,7 @@ class FakeHost:
     clock = "fake/time:[1]"
     python: Sequence[str] = ("python",)
     programs: str | None = None
+    spare_address: str | None = None
 
     def __init__(self, name: str, address: str, world: FakeTestbed) -> None:
         self.name, self.address = name, address

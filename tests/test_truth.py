@@ -201,6 +201,7 @@ checks:
 ON_HOSTS = [
     "power_off: server",
     "vanish: server",
+    "readdress: server",
     "partition: server",
     "loss: {target: server, rate: 100%}",
     "loss: {target: server, rate: 50%, burst: 4}",

@@ -1,4 +1,4 @@
-"""Our IPv4 addresses, asked of the kernel with the ioctls of netdevice(7)."""
+"""Our IPv4 addresses, by the ioctls of netdevice(7)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import struct
 
 from midsession.agent.answer import Refused
 
-_SIOCGIFADDR = 0x8915
-_SIOCGIFNETMASK = 0x891B
+_SIOCGIFADDR, _SIOCSIFADDR = 0x8915, 0x8916
+_SIOCGIFNETMASK, _SIOCSIFNETMASK = 0x891B, 0x891C
 
 
 def own_addresses() -> dict[str, str]:
@@ -29,6 +29,14 @@ def interface_of(address: str) -> str:
         if held.partition("/")[0] == address:
             return name
     raise Refused(f"no interface of this host has the address {address}")
+
+
+def readdress(interface: str, address: str) -> None:
+    """Put that address in place of the interface's own, in the same network. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        mask = _ask(control, _SIOCGIFNETMASK, interface)
+        for what, value in ((_SIOCSIFADDR, socket.inet_aton(address)), (_SIOCSIFNETMASK, mask)):
+            fcntl.ioctl(control, what, struct.pack("16sHH4s8x", interface.encode(), socket.AF_INET, 0, value))
 
 
 def _ask(asker: socket.socket, what: int, interface: str) -> bytes | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from midsession.agent import census, impair, libc, lies, link, process, procfs, session, sockets
+from midsession.agent import census, impair, libc, lies, link, process, procfs, renumber, session, sockets
 from midsession.agent import filter as filters
 from midsession.agent.addresses import own_addresses
 from midsession.agent.answer import Answer, LogBroken, Refused
@@ -33,6 +33,7 @@ VERBS: Mapping[type[Any], Handler] = {
     **impair.VERBS,
     **lies.VERBS,
     **link.VERBS,
+    **renumber.VERBS,
     **sockets.VERBS,
     **session.VERBS,
     **census.VERBS,

@@ -23,9 +23,9 @@ _FLAGS = "16sh6x"
 def switch(agent: Agent, ask: Link, _answer: Answer) -> dict[str, Any]:
     """Down (a fault's begin, or a part of it) or up (its end, or a part of it)."""
     host = agent.run_under_way()
-    interface = interface_of(ask.own)
     if ask.up and host.is_broken(ask.fault):
         return host.heal(ask.fault)
+    interface = interface_of(ask.own)
     began_ns = now_ns()
     _set(interface, ask.up)
     if ask.fault and not ask.up and not host.is_broken(ask.fault):

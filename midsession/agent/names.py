@@ -2,22 +2,59 @@
 
 A name that is no host of the plan does not exist (NXDOMAIN) instead of running into a resolver's time-out, because no
 packet leaves the world. Programs that read /etc/hosts never ask. Wire format: RFC 1035 §4.
+
+A host that has come to another of its addresses says so by an UPDATE (RFC 2136) with no records in it: the message
+comes from that address, so that nobody can say it for another.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _HEADER = struct.Struct("!6H")
 _ANSWER = struct.Struct("!HHHIH4s")
 _NAME_IS_THE_QUESTION_S = 0xC00C  # a pointer to byte 12, §4.1.4
 _TYPE_A, _TYPE_ANY, _CLASS_IN = 1, 255, 1
 _IS_RESPONSE, _IS_AUTHORITY, _RECURSION_WANTED, _RECURSION_HAD = 0x8000, 0x0400, 0x0100, 0x0080
-_OPCODE = 0x7800
+_OPCODE, _UPDATE, _CODE = 0x7800, 0x2800, 0x000F
+_TYPE_SOA = 6
 _NO_ERROR, _NO_SUCH_NAME, _NOT_IMPLEMENTED = 0, 3, 4
 _TTL_S = 0
+
+
+class Names:
+    """Where each host is. `hosts` maps names to the addresses that the host may have; it begins at the first."""
+
+    def __init__(self, hosts: Mapping[str, Sequence[str]]) -> None:
+        self._at = {name: addresses[0] for name, addresses in hosts.items()}
+        self._whose = {address: name for name, addresses in hosts.items() for address in addresses}
+
+    def respond(self, message: bytes, sender: str) -> bytes | None:
+        """The response to one message from that address, see `answer`."""
+        if (name := self._whose.get(sender)) is not None and _is_update(message):
+            self._at[name] = sender
+            return _HEADER.pack(_HEADER.unpack_from(message)[0], _IS_RESPONSE | _UPDATE | _NO_ERROR, 0, 0, 0, 0)
+        return answer(message, self._at)
+
+
+def update() -> bytes:
+    """The message of a host that is now where it comes from. Its zone is the root (RFC 2136 §2.3)."""
+    return _HEADER.pack(0, _UPDATE, 1, 0, 0, 0) + b"\0" + struct.pack("!HH", _TYPE_SOA, _CLASS_IN)
+
+
+def is_acknowledged(response: bytes) -> bool:
+    """Whether that is a name service's consent to an UPDATE."""
+    if len(response) < _HEADER.size:
+        return False
+    flags: int = _HEADER.unpack_from(response)[1]
+    return flags & (_IS_RESPONSE | _OPCODE | _CODE) == _IS_RESPONSE | _UPDATE | _NO_ERROR
+
+
+def _is_update(message: bytes) -> bool:
+    question = _question(message)
+    return question is not None and question[1] & _OPCODE == _UPDATE
 
 
 def answer(query: bytes, hosts: Mapping[str, str]) -> bytes | None:

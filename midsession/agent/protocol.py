@@ -232,6 +232,23 @@ class Unmislead(_Request, frozen=True, kw_only=True, tag="unmislead"):
     fault: str
 
 
+class Renumber(_Request, frozen=True, kw_only=True, tag="renumber"):
+    """Give the interface that has the address `own` the `address` instead, until `Unrenumber`; writes `injected`.
+
+    The name service is told from the new address, and `witnessed` is written once it has acknowledged that.
+    """
+
+    fault: str
+    own: str
+    address: str
+
+
+class Unrenumber(_Request, frozen=True, kw_only=True, tag="unrenumber"):
+    """Give it back, and tell the name service; writes `healed`."""
+
+    fault: str
+
+
 class Link(_Request, frozen=True, kw_only=True, tag="link"):
     """Switch the interface that holds the address `own` down or up; answered once the kernel says that it is.
 
@@ -309,8 +326,8 @@ class Shutdown(_Request, frozen=True, kw_only=True, tag="shutdown"):
 
 Request = (
     Configure | Subscribe | Start | Kill | Stop | Freeze | Thaw | Prepare | Filter | Unfilter | Mislead
-    | Unmislead | Impair | Mend | Link | Destroy | Tell | Status | AwaitPort | List | Fetch | Finish | Reset
-    | Shutdown
+    | Unmislead | Renumber | Unrenumber | Impair | Mend | Link | Destroy | Tell | Status | AwaitPort | List | Fetch
+    | Finish | Reset | Shutdown
 )  # fmt: skip
 FromAgent = Hello | Reply | Records
 

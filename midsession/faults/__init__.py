@@ -16,7 +16,7 @@ FAULTS: Mapping[str, type[Fault]] = Registry(
     "midsession.faults",
     {
         "kill": "Kill", "stop": "Stop", "start": "Start", "restart": "Restart", "pause": "Pause", "resume": "Resume",
-        "power_off": "PowerOff", "vanish": "Vanish",
+        "power_off": "PowerOff", "vanish": "Vanish", "readdress": "Readdress",
         "partition": "Partition", "hold": "Hold", "loss": "Loss", "delay": "Delay", "rate": "Rate",
         "reorder": "Reorder", "duplicate": "Duplicate", "corrupt": "Corrupt", "mtu": "Mtu", "flap": "Flap",
         "refuse": "Refuse", "ignore": "Ignore", "reset": "Reset", "idle_expiry": "IdleExpiry",

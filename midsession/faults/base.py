@@ -20,9 +20,9 @@ SERVICE: frozenset[TargetKind] = frozenset({"service"})
 ANY: frozenset[TargetKind] = SERVICE | {"client group"}
 SESSIONS: frozenset[TargetKind] = frozenset({"client group", "client"})
 
-Ability = Literal["filter", "links", "sockets", "queue", "shape", "names"]
+Ability = Literal["filter", "links", "sockets", "queue", "shape", "names", "addresses"]
 """What an agent may be able to do to its host's network: filter packets, switch interfaces, destroy sockets, have a
-queue of packets, shape its link (by that queue, or by the kernel), answer for its resolver."""
+queue of packets, shape its link (by that queue, or by the kernel), answer for its resolver, give it another address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,10 @@ class Scene(Protocol):
     @property
     def address(self) -> str:
         """The address of the host on which it is injected, on the network under test."""
+
+    @property
+    def spare_address(self) -> str:
+        """An address that its host may have in place of its own, and nobody else has."""
 
     @property
     def serves(self) -> bool:

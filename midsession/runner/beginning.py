@@ -30,6 +30,7 @@ _ABILITIES = {
     "queue": "have a queue of packets",
     "shape": "shape links",
     "names": "answer for their hosts' resolvers",
+    "addresses": "give their hosts other addresses",
 }
 HOST_EVENTS = frozenset({Event.STARTED, Event.LISTENING, Event.EXITED})
 """What is heard of every host besides what the conductor and the faults want."""

@@ -32,6 +32,10 @@ class Host(Protocol):
         """Its address on the network under test."""
 
     @property
+    def spare_address(self) -> str | None:
+        """Another one there, which it can be given instead; None: its testbed has no such (ability `addresses`)."""
+
+    @property
     def clock(self) -> str:
         """Its clock domain, see `midsession.core.record.clock_domain`."""
 

@@ -20,6 +20,7 @@ class AgentHost:
     python: Sequence[str]
     programs: str | None
     link: AgentLink
+    spare_address: str | None = None
 
     @property
     def clock(self) -> str:

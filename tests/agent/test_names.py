@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midsession.agent.names import answer
+from midsession.agent.names import Names, answer, is_acknowledged, update
 
 HOSTS = {"server": "10.77.0.2", "db.local": "10.77.0.3"}
 
@@ -55,8 +55,33 @@ def test_what_is_no_question_gets_no_answer() -> None:
     assert set(cuts) == {None}
 
 
+def test_a_host_is_where_its_update_comes_from() -> None:
+    """Its name goes with it, there and back; those of the others stay."""
+    names = Names({"server": ["10.77.0.2", "10.77.4.2"], "spare": ["10.77.0.3", "10.77.4.3"]})
+    assert parts(names.respond(query("server"), "10.77.0.3"))[3] == b"\x0a\x4d\0\2"
+    for address, packed in (("10.77.4.2", b"\x0a\x4d\4\2"), ("10.77.0.2", b"\x0a\x4d\0\2")):
+        response = names.respond(update(), address)
+        assert response is not None
+        assert is_acknowledged(response)
+        assert parts(names.respond(query("server"), "10.77.0.3"))[3] == packed
+        assert parts(names.respond(query("spare"), "10.77.0.3"))[3] == b"\x0a\x4d\0\3"
+
+
+def test_an_update_from_elsewhere_is_not_acknowledged() -> None:
+    """Nor is an answer, or half a message, taken for a consent."""
+    names = Names({"server": ["10.77.0.2", "10.77.4.2"]})
+    refused = names.respond(update(), "10.77.9.9")
+    assert refused is not None
+    assert not is_acknowledged(refused)
+    whole = names.respond(update(), "10.77.4.2")
+    assert whole is not None
+    assert not any(is_acknowledged(whole[:n]) for n in range(len(whole)))
+    assert not is_acknowledged(update())
+    assert not is_acknowledged(names.respond(query("server"), "10.77.0.2") or b"")
+
+
 @given(st.binary(max_size=80))
 def test_hostile_bytes_never_raise(data: bytes) -> None:
     """Whatever a program sends to port 53."""
-    response = answer(data, HOSTS)
-    assert response is None or response[:2] == data[:2]
+    for response in (answer(data, HOSTS), Names({"server": ["10.77.0.2"]}).respond(data, "10.77.0.2")):
+        assert response is None or response[:2] == data[:2]

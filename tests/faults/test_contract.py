@@ -11,6 +11,7 @@ import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -18,6 +19,7 @@ from midsession.core.verdict import Status
 from midsession.door import Bench, Run
 from midsession.errors import EnvironmentLacks
 from midsession.faults import FAULTS
+from midsession.faults.base import Ability
 from midsession.language import plans
 from midsession.runner import run_plan
 from midsession.testbeds.netns import NetnsTestbed
@@ -87,6 +89,7 @@ SEEN = [
     ("corrupt: {target: server, every: 1}", "live=silence long=silence new=timeout", HEAL),
     ("mtu: {target: server, size: 600B}", "live=answered long=silence new=connected", HEAL),
     ("flap: {target: server, down: 1s, up: 100ms}", "live=silence long=silence new=timeout", NOTHING),
+    ("readdress: server", "live=silence long=silence new=connected", HEAL),
     ("refuse: server", "live=answered long=answered new=refused", HEAL),
     ("ignore: {target: server, with: probe}", "live=answered long=answered new=timeout", HEAL),
 ]
@@ -147,6 +150,15 @@ def test_a_neutral_client_sees_what_the_fault_says_and_its_end(
 ) -> None:
     """By socket errors and silence alone; then all is well again."""
     run = perform(netns, tmp_path, scenario(fault, seen, cure))
+    assert run.verdict.status is Status.PASS, told(run)
+
+
+@pytest.mark.netns
+def test_nobody_is_at_the_old_address(netns: tuple[asyncio.Runner, Bench], tmp_path: Path) -> None:
+    """Who connects to the address, not to the name, finds nobody, until the host is back."""
+    text = scenario("readdress: server", "live=silence long=silence new=timeout", HEAL)
+    (by_name,) = [line for line in text.splitlines() if "command:" in line]
+    run = perform(netns, tmp_path, text.replace(by_name, by_name.replace("server", "10.77.0.2")))
     assert run.verdict.status is Status.PASS, told(run)
 
 
@@ -219,7 +231,7 @@ def test_a_testbed_that_cannot_do_it_says_so_before_it_begins(verb: str, tmp_pat
     (plan,) = plans(SCENARIOS / f"{verb}.scenario.yaml", 1)
     clock = FakeClock()
     testbed = FakeTestbed(clock)
-    testbed.unable = dict.fromkeys(("filter", "links", "sockets", "queue", "shape"), "run it with `--testbed netns`")
+    testbed.unable = dict.fromkeys(get_args(Ability), "run it with `--testbed netns`")
     with pytest.raises(EnvironmentLacks, match="--testbed netns") as lacks:
         run_on(clock, run_plan(plan, testbed, tmp_path, clock=clock))
     assert (lacks.value.slug, lacks.value.exit_code) == ("no-ability", 10)

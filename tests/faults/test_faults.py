@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from midsession.agent.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
-from midsession.agent.protocol import Destroy, Filter, Freeze, Impair, Kill, Link, Mislead, Stop, Thaw
+from midsession.agent.protocol import Destroy, Filter, Freeze, Impair, Kill, Link, Mislead, Renumber, Stop, Thaw
 from midsession.core.plan import ClientPlan, GroupPlan, Plan
 from midsession.core.record import Event, Record
 from midsession.faults import FAULTS, build
@@ -22,7 +22,7 @@ class Stage:
     """A `Scene`: the server on 10.0.0.2, the talkers on 10.0.1.2 and 10.0.1.3, the first of them connected."""
 
     def __init__(self, address: str = "10.0.0.2") -> None:
-        self.address = address
+        self.address, self.spare_address = address, "10.0.9.2"
 
     @property
     def serves(self) -> bool:
@@ -86,6 +86,7 @@ INJECTIONS: list[tuple[str, dict[str, Any], list[Move]]] = [
     ("resume", {}, [Thaw(id=0, fault="crash")]),
     ("power_off", {}, [rule(), Kill(id=0, fault="crash")]),
     ("vanish", {}, [Stop(id=0, grace_s=0.0, fault="crash"), DOWN]),
+    ("readdress", {}, [Renumber(id=0, fault="crash", own=OWN, address="10.0.9.2")]),
     ("partition", {}, [rule()]),
     ("partition", {"direction": "to", "state": "new"}, [rule(direction="to", which="opening")]),
     ("partition", {"state": "established", "with_": "talkers"}, [rule(which="live", peers=TALKERS)]),
@@ -148,6 +149,7 @@ WITNESSES: list[tuple[str, dict[str, Any], Record]] = [
     ("power_off", {}, record("exited", **EXITED)),
     ("power_off", {}, record("witnessed", by="counter")),
     ("vanish", {}, record("witnessed", by="link")),
+    ("readdress", {}, record("witnessed", by="address")),
     ("partition", {}, record("witnessed", by="counter")),
     ("loss", {"every": 10}, record("witnessed", by="counter")),
     ("loss", {"rate_share": 0.1, "burst": 4}, record("witnessed", by="queue")),

@@ -193,6 +193,16 @@ def frozen(_before: list[Segment], during: list[Segment]) -> None:
     assert not [s for s in arriving(settled(during)) if {"FIN", "RST"} & {*s["flags"]}]
 
 
+def moved(before: list[Segment], during: list[Segment]) -> None:
+    """The old address says no more, whatever is sent to it again; a SYN to the new one is answered from there."""
+    (old,) = {s["from"][0] for s in arriving(before)}
+    (new,) = {s["from"][0] for s in arriving(settled(during))}
+    assert old != new
+    assert sent_again([s for s in during if s["to"][0] == old])
+    assert {s["to"][0] for s in syns(settled(during))} == {new}
+    assert [s for s in arriving(settled(during)) if s["flags"] == ["SYN", "ACK"]]
+
+
 def only_small(_before: list[Segment], during: list[Segment]) -> None:
     """Long segments leave and are never acknowledged; short ones are answered."""
     long = [s for s in leaving(settled(during)) if s["size"] > 600]
@@ -214,6 +224,7 @@ SHOWN: list[tuple[str, str, str, Callable[[list[Segment], list[Segment]], None]]
     ("stop: server", "new=refused", START, goodbye),
     ("vanish: server", "new=timeout", "note: it is gone", then_void),
     ("pause: server", "live=silence long=silence new=connected", HEAL, frozen),
+    ("readdress: server", "live=silence long=silence new=connected", HEAL, moved),
     ("mtu: {target: server, size: 600B}", "live=answered long=silence new=connected", HEAL, only_small),
 ]
 

@@ -54,9 +54,10 @@ class DockerTestbed:
     def remedy_for(self, ability: str) -> str | None:
         """Its agents can do nearly everything: those of hosts whose network a fault breaks are given what it takes.
 
-        But the engine's own resolver, which knows the services, answers from within each container.
+        But the engine's own resolver, which knows the services, answers from within each container, and the engine
+        alone gives addresses.
         """
-        return "run it with `--testbed netns`" if ability == "names" else None
+        return "run it with `--testbed netns`" if ability in ("names", "addresses") else None
 
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
         """Take a kept project or make one, and have its agents begin the run."""

@@ -34,6 +34,8 @@ from midsession.testbeds.netns.world import MAX_HOSTS, Answer, HostOrder, WorldO
 
 NETWORK = ipaddress.IPv4Network("10.77.0.0/16")
 _A_QUEUE = "install iptables (Debian: apt-get install iptables), on a kernel with NFQUEUE (nfnetlink_queue)"
+_SPARE = 1026
+"""The spare address of the first host: behind those of all hosts."""
 _UP_S = 10.0
 _DOWN_S = 5.0
 _CLIENTS_PER_FLEET = 8000  # a process may hold 20,000 descriptors at most on common machines (RLIMIT_NOFILE)
@@ -148,14 +150,17 @@ def _hosts_of(plan: Plan) -> list[HostOrder]:
             "too-many-hosts",
         )
     asked_for = looked_up(plan)
-    return [HostOrder(name, service, str(NETWORK[n + 2]), name in asked_for) for n, (name, service) in enumerate(roles)]
+    return [
+        HostOrder(name, service, str(NETWORK[n + 2]), str(NETWORK[n + _SPARE]), name in asked_for)
+        for n, (name, service) in enumerate(roles)
+    ]
 
 
 async def _meet(host: HostOrder, stream: socket.socket, inbox: Inbox) -> AgentHost:
     reader, writer = await asyncio.open_unix_connection(sock=stream)
     hello = await receive_hello(reader, _UP_S)
     link = AgentLink(reader, writer, hello, inbox, host.name)
-    return AgentHost(host.name, host.address, [sys.executable], str(programs_directory()), link)
+    return AgentHost(host.name, host.address, [sys.executable], str(programs_directory()), link, host.spare_address)
 
 
 async def _answer(status: socket.socket) -> None:

@@ -26,13 +26,13 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
 import msgspec
 
-from midsession.agent.names import answer
+from midsession.agent.names import Names
 from midsession.testbeds.netns import kernel
 from midsession.testbeds.netns.confinement import Limits, limit_host
 from midsession.testbeds.netns.filesystem import RESOLVER, cover_world, furnish
@@ -45,7 +45,7 @@ MAX_HOSTS = 250  # SCM_MAX_FD is 253, see unix(7)
 
 
 class HostOrder(msgspec.Struct, frozen=True):
-    """A host to make: its name in the run, its service (for the agent's hello), its address.
+    """A host to make: its name in the run, its service (for the agent's hello), its address, and one to spare.
 
     One that is `asked_for` is known to the name service alone, the others to every host's /etc/hosts too.
     """
@@ -53,6 +53,7 @@ class HostOrder(msgspec.Struct, frozen=True):
     name: str
     service: str
     address: str
+    spare_address: str
     asked_for: bool = False
 
 
@@ -159,9 +160,9 @@ def _init(order: WorldOrder, fds: list[int], agent: Agent) -> None:
         porter.go()
     for porter in porters:
         porter.wait("had its interface and its files")
-    with _name_service() as names:
+    with _name_service() as service:
         _say(status, Answer(ok=True))
-        _live(status, names, {host.name: host.address for host in order.hosts})
+        _live(status, service, Names({h.name: (h.address, h.spare_address) for h in order.hosts}))
 
 
 def _name_service() -> socket.socket:
@@ -170,13 +171,13 @@ def _name_service() -> socket.socket:
     return service
 
 
-def _live(status: int, names: socket.socket, hosts: Mapping[str, str]) -> None:
+def _live(status: int, service: socket.socket, names: Names) -> None:
     """Answer what hosts ask until the harness lets go; it says nothing, so whatever comes on `status` is its end."""
-    while status not in select.select([status, names.fileno()], [], [])[0]:
-        query, asker = names.recvfrom(4096)
-        if response := answer(query, hosts):
+    while status not in select.select([status, service.fileno()], [], [])[0]:
+        query, asker = service.recvfrom(4096)
+        if response := names.respond(query, asker[0]):
             with contextlib.suppress(OSError):  # the asker's network is broken: that is what faults are for
-                names.sendto(response, asker)
+                service.sendto(response, asker)
 
 
 def _wire(pids: list[int]) -> None:
