@@ -35,7 +35,7 @@ UNFIT_FOR_COMPOSE = [
     or {s.name for s in p.services} != {"server"}
     or any(FAULTS[s.verb].needs for s in p.timeline if s.verb in FAULTS)
 ]
-"""Those that break the network (the project's agents have no NET_ADMIN), and those that need other hosts than it has."""
+"""Those that break the network (the project's agents have no NET_ADMIN), and those that need hosts that it has not."""
 
 
 def name(plan: Plan) -> str:
