@@ -163,6 +163,20 @@ def test_nobody_is_at_the_old_address(netns: tuple[asyncio.Runner, Bench], tmp_p
 
 
 @pytest.mark.netns
+def test_a_move_that_no_name_follows_is_inconclusive(netns: tuple[asyncio.Runner, Bench], tmp_path: Path) -> None:
+    """The link is down when the host moves, so the name service hears nothing; the link comes up all the same."""
+    text = scenario("flap: {target: server, down: 800ms, up: 50ms}", "live=silence long=silence new=timeout", NOTHING)
+    move = "  - id: move\n    when: {after: fault, wait: 50ms}\n    readdress: server\n    for: 1s\nchecks:"
+    run = perform(netns, tmp_path, text.replace("checks:", move))
+    assert run.verdict.status is Status.INCONCLUSIVE, told(run)
+    assert run.history.steps["fault"].effective is not None
+    assert run.history.steps["fault"].healed is not None
+    assert run.history.steps["move"].injected is not None
+    assert run.history.steps["move"].effective is None
+    assert run.history.steps["move"].healed is not None
+
+
+@pytest.mark.netns
 @pytest.mark.parametrize(("fault", "seen"), FOR_GOOD)
 def test_a_neutral_client_sees_a_host_go(
     netns: tuple[asyncio.Runner, Bench], tmp_path: Path, fault: str, seen: str
