@@ -12,13 +12,14 @@ from typing import Any
 
 import msgspec
 
-from midsession.agent import census, impair, libc, lies, link, process, procfs, renumber, session, sockets
-from midsession.agent import filter as filters
-from midsession.agent.addresses import own_addresses
+from midsession.agent import census, libc, process, procfs, session
 from midsession.agent.answer import Answer, LogBroken, Refused
 from midsession.agent.channel import Channel
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop
+from midsession.agent.network import filter as filters
+from midsession.agent.network import impair, lies, link, renumber, sockets
+from midsession.agent.network.addresses import own_addresses
 from midsession.agent.output import Mirror
 from midsession.agent.protocol import Hello, Reply, decode_request, encode
 from midsession.agent.say import say

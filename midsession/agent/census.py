@@ -11,11 +11,12 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from midsession.agent import procfs, sockets
-from midsession.agent.addresses import own_addresses
+from midsession.agent import procfs
 from midsession.agent.answer import Answer
 from midsession.agent.directory import empty
-from midsession.agent.nft import Nft, NftError
+from midsession.agent.network import sockets
+from midsession.agent.network.addresses import own_addresses
+from midsession.agent.network.nft import Nft, NftError
 from midsession.agent.privilege import may_administer
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Reset

@@ -15,9 +15,9 @@ from midsession.agent.book import Book
 from midsession.agent.channel import Channel
 from midsession.agent.directory import Directory
 from midsession.agent.loop import Loop
-from midsession.agent.nft import NftError
+from midsession.agent.network.nft import NftError
+from midsession.agent.network.ruleset import Ruleset
 from midsession.agent.protocol import Configure, Impair
-from midsession.agent.ruleset import Ruleset
 from midsession.agent.say import say
 from midsession.agent.source import Source
 from midsession.agent.tail import Tail

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from midsession.agent.impairment import Direction, Impairment
+from midsession.agent.network.impairment import Direction, Impairment
 
 PROTOCOL_VERSION = 2
 MAX_FRAME_BYTES = 64 * 1024 * 1024

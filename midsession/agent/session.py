@@ -6,10 +6,10 @@ import base64
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from midsession.agent import filter as filters
-from midsession.agent import impair
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
+from midsession.agent.network import filter as filters
+from midsession.agent.network import impair
 from midsession.agent.protocol import Configure, Fetch, Finish, List, Prepare, Shutdown, Subscribe
 from midsession.core.record import Event
 

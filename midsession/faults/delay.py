@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from midsession.agent.impairment import Delay as Impairment
-from midsession.agent.impairment import Distribution
+from midsession.agent.network.impairment import Delay as Impairment
+from midsession.agent.network.impairment import Distribution
 from midsession.faults.impairment import LinkFault, milliseconds
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from midsession.agent.impairment import Duplicate as Impairment
+from midsession.agent.network.impairment import Duplicate as Impairment
 from midsession.faults.impairment import LinkFault, chosen, refuse_choice
 
 

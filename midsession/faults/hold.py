@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from midsession.agent.impairment import Hold as Impairment
+from midsession.agent.network.impairment import Hold as Impairment
 from midsession.faults.impairment import LinkFault
 
 

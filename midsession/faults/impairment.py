@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from midsession.agent.impairment import Direction, Impairment
+from midsession.agent.network.impairment import Direction, Impairment
 from midsession.agent.protocol import Impair, Mend, Request
 from midsession.core.record import Event, Record
 from midsession.faults.base import ANY, Fault, Move, Scene

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from midsession.agent.impairment import Bursts
+from midsession.agent.network.impairment import Bursts
 from midsession.agent.protocol import Filter, Impair, Mend, Request
 from midsession.faults.base import Ability, Move, Scene, Unfit
 from midsession.faults.impairment import chosen, refuse_choice

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from midsession.agent import shape
 from midsession.agent.answer import Refused
-from midsession.agent.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
+from midsession.agent.network import shape
+from midsession.agent.network.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
 from midsession.agent.protocol import Finish, Freeze, Impair, Mend, Prepare
 from tests.agent.conductor import WAIT, Agent, Refusal, TestConductor
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from midsession.agent.lies import redirection
+from midsession.agent.network.lies import redirection
 from midsession.agent.protocol import Mislead, Unmislead
 from tests.agent.conductor import Agent, Refusal, TestConductor
 from tests.agent.test_filter import NAMESPACE, inside, ruleset

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midsession.agent.names import Names, answer, is_acknowledged, update
+from midsession.agent.network.names import Names, answer, is_acknowledged, update
 
 HOSTS = {"server": "10.77.0.2", "db.local": "10.77.0.3"}
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from midsession.agent.answer import Refused
+from midsession.agent.network.rules import rules
 from midsession.agent.protocol import Filter
-from midsession.agent.rules import rules
 
 OPEN = [("10.0.1.3", 40001, 4000), ("10.0.1.2", 40000, 4000)]
 

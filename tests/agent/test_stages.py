@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 import pytest
 
-from midsession.agent import line as lines
-from midsession.agent.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
-from midsession.agent.line import Line
-from midsession.agent.nfqueue import OUTPUT, PREROUTING
-from midsession.agent.stages import Packet, stage_of
+from midsession.agent.network import line as lines
+from midsession.agent.network.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
+from midsession.agent.network.line import Line
+from midsession.agent.network.nfqueue import OUTPUT, PREROUTING
+from midsession.agent.network.stages import Packet, stage_of
 
 BOTH = frozenset({PREROUTING, OUTPUT})
 PEER, OTHER = b"\x0a\x00\x00\x01", b"\x0a\x00\x00\x02"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from midsession.agent.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
+from midsession.agent.network.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
 from midsession.agent.protocol import Destroy, Filter, Freeze, Impair, Kill, Link, Mislead, Renumber, Stop, Thaw
 from midsession.core.plan import ClientPlan, GroupPlan, Plan
 from midsession.core.record import Event, Record

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from midsession.agent import nft
+from midsession.agent.network import nft
 from midsession.agent.protocol import Configure
 from midsession.core.plan import CommandService, Plan, ReferenceService
 from midsession.errors import EnvironmentLacks, HarnessError

@@ -22,13 +22,13 @@ def packet_filter() -> bool:
 
 @cache
 def packet_queue() -> bool:
-    """Whether packets can be sent to a queue, by either tool (see `midsession.agent.queue_rules`)."""
+    """Whether packets can be sent to a queue, by either tool (see `midsession.agent.network.queue_rules`)."""
     return any(_works(*attempt) for attempt in (_BY_NFT, _BY_IPTABLES))
 
 
 @cache
 def netem() -> bool:
-    """Whether the kernel has netem and tc is there (see `midsession.agent.shape`)."""
+    """Whether the kernel has netem and tc is there (see `midsession.agent.network.shape`)."""
     return _works(_BY_TC, "qdisc add dev lo root netem delay 1ms\n")
 
 

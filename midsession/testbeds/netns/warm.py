@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from midsession.agent import nft
+from midsession.agent.network import nft
 from midsession.agent.spawn import Child, execute
 from midsession.testbeds.netns.confinement import confine
 

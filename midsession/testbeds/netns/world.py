@@ -32,7 +32,7 @@ from typing import NoReturn
 
 import msgspec
 
-from midsession.agent.names import Names
+from midsession.agent.network.names import Names
 from midsession.testbeds.netns import kernel
 from midsession.testbeds.netns.confinement import Limits, limit_host
 from midsession.testbeds.netns.filesystem import RESOLVER, cover_world, furnish

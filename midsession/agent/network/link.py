@@ -7,8 +7,8 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
-from midsession.agent.addresses import interface_of
 from midsession.agent.answer import Answer, Refused
+from midsession.agent.network.addresses import interface_of
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Link
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from midsession.agent import sockets
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop, Timer
-from midsession.agent.nft import NftError
+from midsession.agent.network import sockets
+from midsession.agent.network.nft import NftError
+from midsession.agent.network.rules import Connection, Rules, rules
+from midsession.agent.network.ruleset import Ruleset
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Filter, Unfilter
-from midsession.agent.rules import Connection, Rules, rules
-from midsession.agent.ruleset import Ruleset
 
 if TYPE_CHECKING:
     from midsession.agent.agent import Agent

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun, Mechanism
+from midsession.agent.network.queueing import Queueing
+from midsession.agent.network.shape import Shaping
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Impair, Mend
-from midsession.agent.queueing import Queueing
-from midsession.agent.shape import Shaping
 from midsession.core.plan import substream
 
 if TYPE_CHECKING:

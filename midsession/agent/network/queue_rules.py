@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from midsession.agent import privilege
 from midsession.agent.answer import Refused
-from midsession.agent.impairment import Direction
-from midsession.agent.nft import Nft, NftError
-from midsession.agent.queue import FROM, MARK, TO
+from midsession.agent.network.impairment import Direction
+from midsession.agent.network.nft import Nft, NftError
+from midsession.agent.network.queue import FROM, MARK, TO
 
 _TABLE = "midsession_queue"
 _NUMBERS = {"to": TO, "from": FROM}

@@ -9,9 +9,9 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from midsession.agent import names
-from midsession.agent.addresses import interface_of, own_addresses, readdress
 from midsession.agent.answer import Answer, Refused
+from midsession.agent.network import names
+from midsession.agent.network.addresses import interface_of, own_addresses, readdress
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Renumber, Unrenumber
 

@@ -14,7 +14,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from midsession.agent.stages import Packet
+from midsession.agent.network.stages import Packet
 
 PREROUTING, OUTPUT = 0, 3
 """The netfilter hooks (NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT): packets to this host, and from it."""

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from midsession.agent import impairment
+from midsession.agent.network import impairment
 from midsession.core.plan import draw
 
 IP_VERSION_MASK = 0x0F

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from midsession.agent.stages import Counts, Flow, Packet, Stage
+from midsession.agent.network.stages import Counts, Flow, Packet, Stage
 
 MOST_WAITING = 200_000
 """So many packets may wait. What comes then passes unharmed, and is counted: better than a loss nobody asked for."""

@@ -1,7 +1,7 @@
 """What a link can be made to do to its packets, as values: part of the protocol, and what each mechanism carries out.
 
 Durations are in seconds. `share` and `every` choose packets: each one with that probability, or exactly each n-th,
-counted from 1 in either direction by itself. Draws come from the run's seed, see `midsession.agent.stages`.
+counted from 1 in either direction by itself. Draws come from the run's seed, see `midsession.agent.network.stages`.
 """
 
 from __future__ import annotations

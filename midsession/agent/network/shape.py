@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from midsession.agent import impairment, privilege
-from midsession.agent.addresses import interface_of
+from midsession.agent import privilege
 from midsession.agent.answer import Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop, Timer
+from midsession.agent.network import impairment
+from midsession.agent.network.addresses import interface_of
 from midsession.agent.protocol import Impair
 
 _WITHIN_S = 5.0

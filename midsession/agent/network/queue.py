@@ -18,11 +18,11 @@ from typing import NoReturn
 import msgspec
 
 from midsession.agent import libc, procfs
-from midsession.agent.impairment import Direction, Impairment
-from midsession.agent.line import Line
-from midsession.agent.nfqueue import OUTPUT, PREROUTING, NfQueue
+from midsession.agent.network.impairment import Direction, Impairment
+from midsession.agent.network.line import Line
+from midsession.agent.network.nfqueue import OUTPUT, PREROUTING, NfQueue
+from midsession.agent.network.stages import Counts, Packet, stage_of
 from midsession.agent.say import say
-from midsession.agent.stages import Counts, Packet, stage_of
 
 TO, FROM = 0, 1
 """The numbers of the queues of packets to this host, and of those from it, in its network namespace."""

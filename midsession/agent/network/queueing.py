@@ -8,9 +8,9 @@ from typing import Any
 from midsession.agent.answer import Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop
+from midsession.agent.network.queue import Add, Done, Failed, QueueProcess, Remove, Witness
+from midsession.agent.network.queue_rules import QueueRules, Way
 from midsession.agent.protocol import Impair
-from midsession.agent.queue import Add, Done, Failed, QueueProcess, Remove, Witness
-from midsession.agent.queue_rules import QueueRules, Way
 from midsession.agent.say import say
 
 _ANSWER_S = 5.0

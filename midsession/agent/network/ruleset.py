@@ -8,8 +8,8 @@ its own for each hook, reached by a jump, and two counters. Whatever changes is 
 from __future__ import annotations
 
 from midsession.agent.answer import Refused
-from midsession.agent.nft import Nft
-from midsession.agent.rules import Rules
+from midsession.agent.network.nft import Nft
+from midsession.agent.network.rules import Rules
 
 TABLE = "ip midsession"
 _HOOKS = ("input", "output")

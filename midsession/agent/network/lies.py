@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop
-from midsession.agent.names import answer
-from midsession.agent.nft import Nft, NftError
+from midsession.agent.network.names import answer
+from midsession.agent.network.nft import Nft, NftError
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Mislead, Unmislead
 
