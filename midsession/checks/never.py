@@ -20,7 +20,8 @@ class Never(Check):
     One record is a failure. Absence is believed only if every observer that was in a session in that window (for an
     event of clients: each client; else each service, agent, the conductor) has a whole log, at least one of them gave
     a sign of life in the window, and each client's outcome is known; otherwise it is inconclusive. Of what only a
-    connection can meet, only somebody who had a connection open in the window gives a sign of life. A `protocol_error`
+    connection can meet, only somebody who had a connection open in the window gives a sign of life; of what only a
+    program can meet (`line`, `exited`, …), only client programs that had not exited before it. A `protocol_error`
     because nothing came in time is no proof when the hosts stood still (`stalled`) for half of that time or more.
     """
 

@@ -61,6 +61,8 @@ _ON_CONNECTIONS = frozenset(
     }
 )
 """What only a connection that was made can meet: an attempt that was refused is no sign that it could have come."""
+_OF_PROGRAMS = frozenset({Event.STARTED, Event.LISTENING, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE})
+"""What only a program that lives can meet: of one that had exited before the window, its absence is no news."""
 _ON_EITHER = ON_ATTEMPTS | {"timeout"}
 """The ways of a `lost` for which an attempt is enough."""
 
@@ -106,7 +108,8 @@ class Pattern:
 class Watch:
     """Who would have seen a pattern's records: observers with whole logs and a sign of life in its window, and those
     of whom nobody can tell (with the reason). In neither are those that had nothing to see it on: clients whose session
-    was over before the window, and, for what only a connection meets, those that had none in it."""
+    was over before the window (of client programs: that had exited before it), and, for what only a connection meets,
+    those that had none in it."""
 
     alive: list[str]
     unknown: list[str]
@@ -169,11 +172,14 @@ def _services(history: History, pattern: Pattern) -> Iterator[tuple[str, str | N
 
 
 def _agents(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
+    since_ns = 0 if pattern.since is None else history.instant(pattern.since)
     for host in _hosts(history, pattern.of):
         # A whole agent's log has a trailer: the agent lived to the end of the run, whatever the window.
         gap = _first_gap(history, host, AGENT)
-        name = host if host in history.plan.foreign_clients else f"agent of {host}"
-        yield name, gap if gap or history.written_by(host, AGENT) else ""
+        foreign = host in history.plan.foreign_clients
+        over = foreign and pattern.event in _OF_PROGRAMS and history.was_over(host, since_ns)
+        name = host if foreign else f"agent of {host}"
+        yield name, gap if gap or (history.written_by(host, AGENT) and not over) else ""
 
 
 def _hosts(history: History, of: str | None) -> list[str]:

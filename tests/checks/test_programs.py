@@ -299,3 +299,16 @@ def test_every_state_of_the_contract_can_be_reached_and_left_by_closing() -> Non
     states = {target for allowed in ALLOWED.values() for target in allowed.values()}
     assert states == set(ALLOWED) - {"new"}
     assert all("closed" in allowed for state, allowed in ALLOWED.items() if state not in ("new", "closed"))
+
+
+@pytest.mark.parametrize("event", ["line", "exited"])
+@pytest.mark.parametrize(("kind", "more"), [("never", {}), ("count", {"equals": 0})])
+def test_programs_that_had_exited_before_prove_no_absence(event: str, kind: str, more: dict[str, int]) -> None:
+    """Who was gone when the server was killed could say nothing of it; one who lived can."""
+    pattern = {"event": event, "of": "drivers", "since": "crash", "where": {"incarnation": 7}}
+    w = killed().programs("drivers", 2).program("drivers-1", exits=0.9).program("drivers-2", exits=0.9)
+    finding = judged(w, kind, **{kind: pattern}, **more)
+    assert (finding.status, finding.support) == (Status.INCONCLUSIVE, 0)
+    w = killed().programs("drivers", 2).program("drivers-1", exits=0.9).program("drivers-2", exits=5.0)
+    finding = judged(w, kind, **{kind: pattern}, **more)
+    assert (finding.status, finding.support) == (Status.PASS, 1)
