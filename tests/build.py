@@ -156,16 +156,22 @@ class World:
         return self
 
     def step(
-        self, step: str, at: float | None, verb: str = "kill", effective: bool = True, for_s: float | None = None
+        self,
+        step: str,
+        at: float | None,
+        verb: str = "kill",
+        effective: bool = True,
+        for_s: float | None = None,
+        target: str = "server",
     ) -> World:
         """A step of the timeline; `at` None: it never fired."""
-        args = {"target": "server"} if verb not in ("signal", "note") else {"name": step}
+        args = {"target": target} if verb not in ("signal", "note") else {"name": step}
         self.timeline.append(Step(step, At(at_s=at or 0.0), verb, args, for_s, place=f"x.scenario.yaml:9:{len(step)}"))
         if at is None:
             self.unfired.append({"step": step, "missing": "37 of 50 connected"})
             return self
         self.conducts("triggered", at, step=step, verb=verb, by=None, lag_ns=1000)
-        if verb in ("signal", "note"):
+        if verb in ("signal", "note", "heal"):
             return self
         fields = {"fault": step, "verb": verb, "began_ns": ns(at)}
         self.writer("server", "agent").append((at + 0.001, "injected", None, None, fields))

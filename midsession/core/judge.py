@@ -224,18 +224,29 @@ def _steps(history: History) -> Finding:
         {u.get("step"): u.get("missing") for u in history.ended.fields.get("unfired", [])} if history.ended else {}
     )
     said = [f"{s.id} never fired" + (f" ({missing[s.id]})" if missing.get(s.id) else "") for s in unfired]
+    early = _healed_nothing(history)
     troubles = _troubles(history) if unfired else {}
     instead = f"clients met instead: {_listing(map(_trouble, troubles.items()))}" if troubles else ""
     fired = [s.triggered for s in stories if s.triggered]
     return Finding(
         check="timeline",
-        status=Status.INCONCLUSIVE if unfired else Status.PASS,
+        status=Status.INCONCLUSIVE if unfired or early else Status.PASS,
         promise="every step of the timeline fires",
-        seen="; ".join(filter(None, [_listing(said), instead])) or f"{len(stories)} of {len(stories)} fired",
+        seen="; ".join(filter(None, [_listing([*said, *early]), instead])) or f"{len(stories)} of {len(stories)} fired",
         support=len(stories),
         witnesses=[*(records[0] for records in troubles.values()), *fired][:SHOWN],
         offenders=[story.id for story in unfired],
     )
+
+
+def _healed_nothing(history: History) -> list[str]:
+    """The `heal` steps that came before their fault: what is counted from one begins when nothing was broken yet."""
+    fired = {story.id: story.triggered for story in history.steps.values() if story.triggered}
+    heals = [step for step in history.plan.timeline if step.verb == "heal" and step.id in fired]
+    pairs = [(step.id, name) for step in heals for name in step.targets if name in fired]
+    return [
+        f"{heal} came before {fault}, and healed nothing" for heal, fault in pairs if fired[heal].seq < fired[fault].seq
+    ]
 
 
 def _troubles(history: History) -> dict[str, list[Record]]:

@@ -180,6 +180,11 @@ def _unfired(w: World) -> None:
     w.step("return", at=None)
 
 
+def _healed_too_early(w: World) -> None:
+    w.step("cure", at=1.9, verb="heal", target="slow")
+    w.step("slow", at=2.0, verb="delay").heals("slow", 10.2)
+
+
 def _unwitnessed(w: World) -> None:
     w.step("noop", at=2.0, effective=False)
 
@@ -208,6 +213,7 @@ def _stopped_client(w: World) -> None:
         (_timeout, "run", "timeout"),
         (_interrupted, "run", "interrupted"),
         (_unfired, "timeline", "return never fired (37 of 50 connected)"),
+        (_healed_too_early, "timeline", "cure came before slow, and healed nothing"),
         (_unwitnessed, "witness", "no witness"),
         (_unhealed, "healed", "no log says that it was healed"),
         (_overrun, "healed", "7 packets passed it unharmed"),
@@ -236,6 +242,12 @@ def test_a_healable_fault_must_be_healed_and_a_healed_one_is() -> None:
     verdict = judged(w, healable={"pause"})
     assert verdict.status is Status.PASS
     assert len(of(verdict, "healed")) == 1
+
+
+def test_a_heal_after_its_fault_is_fine() -> None:
+    """Also when the fault had healed by itself."""
+    w = calm("pass").step("slow", at=2.0, verb="delay", for_s=0.5).heals("slow", 2.5)
+    assert judged(w.step("cure", at=3.0, verb="heal", target="slow")).status is Status.PASS
 
 
 def test_a_witness_in_a_log_that_is_not_believed_is_none() -> None:
