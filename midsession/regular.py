@@ -1,4 +1,4 @@
-"""Reading files that a scenario names: regular ones only, a bounded part of them, and nothing outside a folder."""
+"""Reading files that others have named or written: regular ones only, a bounded part, nothing outside a folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from midsession.core.wrong import Wrong, quoted
 
 
-def read_regular(path: Path, limit: int, within: Path | None = None) -> bytes:
-    """At most `limit` bytes of a regular file; never waits on a FIFO or reads a device.
+def read_regular(path: Path, limit: int = -1, within: Path | None = None) -> bytes:
+    """At most `limit` bytes of a regular file (-1: all of it); never waits on a FIFO or reads a device.
 
     `within` is the folder that the opened file must be in: what is opened is looked at, not what the path meant a
     moment ago, so that a link put in its place meanwhile gives nothing away.

@@ -6,6 +6,7 @@ have gone wrong. Nothing here runs anything.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,9 +19,11 @@ from midsession.core.judge import judge
 from midsession.core.logfile import LogFile, read_log
 from midsession.core.plan import Plan
 from midsession.core.verdict import Verdict
+from midsession.core.wrong import Wrong
 from midsession.errors import MidsessionError
 from midsession.faults import FAULTS
 from midsession.faults.base import Fault
+from midsession.regular import read_regular
 
 if TYPE_CHECKING:
     from midsession.core.audit import Audited
@@ -58,7 +61,7 @@ def read_files(directory: Path) -> dict[str, LogFile]:
     folder = directory / EVENTS
     if not folder.is_dir():
         raise NotARun(folder, "there is no such directory")
-    return {path.name: read_log(_bytes(path)) for path in sorted(folder.glob("*.jsonl"))}
+    return {_shown(path): read_log(_bytes(path)) for path in sorted(folder.glob("*.jsonl"))}
 
 
 def read_history(directory: Path) -> History:
@@ -131,6 +134,11 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
+def _shown(path: Path) -> str:
+    """A file's name as text that can be written down: a byte that is no UTF-8 is spelt out."""
+    return os.fsencode(path.name).decode("utf-8", "backslashreplace")
+
+
 def _name(run: dict[str, Any]) -> str:
     return str(run.get("run") or "")
 
@@ -149,6 +157,8 @@ def _decoded(path: Path, decode: Callable[[bytes], T]) -> T:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise NotARun(path, error.strerror or str(error)) from error
+    except Wrong as wrong:
+        raise NotARun(path, wrong.message) from wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -71,6 +72,26 @@ def test_problems_of_the_harness_make_a_stored_run_an_error(tmp_path: Path) -> N
     """Also those that came after the last log was closed."""
     stored(tmp_path, problems=["close: a container is left"])
     assert rundir.judge_run(tmp_path).status is Status.ERROR
+
+
+def test_a_log_whose_name_is_no_text_is_a_gap_that_can_be_written_down(tmp_path: Path) -> None:
+    """File names are bytes, verdicts are UTF-8."""
+    stored(tmp_path)
+    Path(os.fsdecode(os.fsencode(tmp_path / "events") + b"/\xff.jsonl")).write_bytes(b"{}")
+    verdict = rundir.judge_run(tmp_path)
+    assert verdict.status is Status.INCONCLUSIVE
+    rundir.write_verdict(tmp_path, verdict)
+    assert any(r"\xff.jsonl" in f.offenders for f in rundir.read_verdict(tmp_path).findings)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "run.json", "events/server.agent.1.jsonl"])
+def test_what_is_no_regular_file_is_refused_and_never_waited_for(tmp_path: Path, name: str) -> None:
+    """A FIFO without a writer would be read for ever."""
+    stored(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(rundir.NotARun, match="not a regular file"):
+        rundir.judge_run(tmp_path)
 
 
 def test_a_deleted_log_is_a_gap_and_not_a_crash(tmp_path: Path) -> None:
