@@ -28,6 +28,7 @@ from midsession.core.record import Event, event_file_name
 _PORT_POLL_S = 0.005
 _STDIN_BYTES = 8 * 1024 * 1024
 _ENDING = frozenset({"KILL", "TERM", "INT", "HUP", "QUIT", "ABRT"})
+_PAUSING = frozenset({"STOP", "CONT"})
 
 
 def signal_number(name: str) -> signal.Signals:
@@ -135,7 +136,8 @@ class Program:
         except OSError as error:
             raise Refused(f"cannot send {name} to the program: {error.strerror}") from error
         t_ns = now_ns()
-        self._blow = (name, fault)
+        if name not in _PAUSING:  # nothing ends by these: what ends it is still the signal before
+            self._blow = (name, fault)
         return began_ns, t_ns
 
     def terminate(self) -> None:

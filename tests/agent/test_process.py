@@ -127,6 +127,23 @@ def test_own_death_is_not_blamed_on_an_earlier_signal(conductor: TestConductor) 
     assert (exited.fields["code"], exited.fields["signal"], exited.fields["by"]) == (7, None, None)
 
 
+def test_a_pause_does_not_hide_who_ended_a_program(conductor: TestConductor) -> None:
+    """A step's SIGTERM that is still being obeyed when the program is frozen and thawed has ended it all the same."""
+    conductor.begin("line", "exited", "frozen", "thawed")
+    conductor.start(
+        "import signal,sys; signal.signal(signal.SIGTERM, lambda *_: (print('hit', flush=True),"
+        "sys.stdin.readline(), sys.exit(0))); print('up', flush=True); signal.pause()"
+    )
+    conductor.wait_line("up")
+    conductor.ask(Kill(id=0, signal="TERM", fault="crash"))
+    conductor.wait_line("hit")
+    conductor.ask(Freeze(id=0))
+    conductor.ask(Thaw(id=0))
+    conductor.ask(Tell(id=0, line="go"))
+    exited = conductor.wait_record("exited")
+    assert (exited.fields["code"], exited.fields["by"]) == (0, "crash")
+
+
 @pytest.mark.parametrize("name", ["SIGKILL", "kill", "NOSUCH", "", "9"])
 def test_unknown_signal_is_refused(conductor: TestConductor, name: str) -> None:
     """A signal has a name without SIG; anything else harms nobody."""
