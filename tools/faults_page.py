@@ -35,7 +35,7 @@ that it has open at that moment, and none that it opens later; one that has none
 
 *This page is made from the code by `python tools/faults_page.py`.*
 """
-NEEDS = "Needs agents that may change their host's network: `--testbed netns`."
+NEEDS = "Needs agents that may change their host's network: `--testbed netns` or `docker`."
 
 
 def page() -> str:
