@@ -18,6 +18,7 @@ PROBE_S = 20.0
 NETNS, COMPOSE, DOCKER = "netns", "compose", "docker"
 BASE_IMAGES = ("midsession-base:local", "python:3.13-slim")
 DESCRIPTORS = 4096
+NO_PERMISSION = "run as root, or as a member of its group: usermod -aG docker USER, and log in again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,12 @@ def _linux() -> str:
 
 
 def _engine() -> str:
-    return _output("docker", "version", "--format", "{{.Server.Version}} (API {{.Server.APIVersion}})")
+    try:
+        return _output("docker", "version", "--format", "{{.Server.Version}} (API {{.Server.APIVersion}})")
+    except Missing as missing:
+        if "permission denied" in str(missing):
+            raise Missing("it is there, but this user may not speak with it", NO_PERMISSION) from None
+        raise
 
 
 def _compose() -> str:

@@ -34,6 +34,20 @@ def test_a_command_that_fails_or_hangs_is_missing(monkeypatch: pytest.MonkeyPatc
     assert found["Docker Engine"].seen == "Cannot connect to the Docker daemon"
 
 
+def test_an_engine_that_refuses_this_user_need_not_be_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever may not open its socket is told so, and not to install what is there."""
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\necho 'permission denied while trying to connect to the Docker daemon' >&2\nexit 1\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = {f.what: f for f in doctor.examine("docker")}
+    assert not found["Docker Engine"].ok
+    assert "group" in found["Docker Engine"].remedy
+    assert "install" not in found["Docker Engine"].remedy
+
+
 def test_what_a_testbed_needs_is_named_by_its_name() -> None:
     """No probe is for a testbed that is not there, and every testbed needs something."""
     named = frozenset[str]().union(*(probe.needed_by for probe in doctor.PROBES))

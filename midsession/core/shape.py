@@ -94,6 +94,9 @@ class Model(BaseModel):
     bare: ClassVar[tuple[str, ...]] = ()
     """Keys of a mapping that stands for what `scalar` sets: `{one: [a, b]}` for `{target: {one: [a, b]}}`."""
 
+    around: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the mapping that holds this one, which somebody may have put too deep."""
+
     empty: ClassVar[bool] = False
     """True for a mapping that may be left empty: `- end:`."""
 
@@ -154,7 +157,8 @@ class Model(BaseModel):
         unknown = [key for key in mapping if key not in known]
         for key in unknown:
             slug = f"unknown-{cls.noun}"
-            yield (key,), Wrong(slug, f"unknown {cls.noun} {quoted(key)}", did_you_mean(key, known))
+            remedy = "put it beside this mapping, not into it" if key in cls.around else did_you_mean(key, known)
+            yield (key,), Wrong(slug, f"unknown {cls.noun} {quoted(key)}", remedy)
         for key, value in mapping.items():
             if key in known and value is None and not cls._may_be_null(known[key]):
                 yield (key,), Wrong("empty-value", f"'{key}' has no value", "give it one, or remove the key")

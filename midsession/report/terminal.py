@@ -220,7 +220,8 @@ def tell_findings(out: Out, view: View, evidence: int = 1) -> None:
     if common := [f.promise for f in kept if not f.own]:
         sign, colour = SIGNS["pass"]
         out.print(line((f"{sign} ", colour), (f"and {count(len(common), 'promise')} of every run", "bold")))
-        out.print(line(f"    {some(common, limit=4)}"))
+        more = [f"and {len(common) - 4} more"] if len(common) > 4 else []
+        out.print(line(f"    {'; '.join([*common[:4], *more])}"))
     for finding in reversed(view.findings):
         if finding.status != "pass":
             _print_all(out, finding_lines(finding, evidence))

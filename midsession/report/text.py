@@ -81,9 +81,13 @@ def phrase(record: Record) -> str:
 
 
 def reference(ref: dict[str, Any]) -> str:
-    """A record named in another one's fields: `talkers-17 replied`, `server exited`."""
-    who = ref.get("client") or ref.get("host") or "?"
-    return f"{visible(who, 80)} {visible(ref.get('event', ''), 40)}".rstrip()
+    """A record named in another one's fields: `talkers-17 replied`, `server exited`, `drivers-2 said a line`."""
+    who, event = ref.get("client") or ref.get("host") or "?", ref.get("event", "")
+    return f"{visible(who, 80)} {visible(_DID.get(event, event), 40)}".rstrip()
+
+
+_DID = {Event.LINE: "said a line", Event.WITNESSED: "saw it at work", Event.END: "heard the end"}
+"""What somebody did, for events whose names are no verb of theirs."""
 
 
 Fields = dict[str, Any]

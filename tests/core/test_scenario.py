@@ -261,6 +261,7 @@ def test_all_mistakes_are_reported_in_the_order_of_the_file() -> None:
         ("within: 1s", "witin: 1s", "did you mean 'within'?"),
         ("within: 1s", "within: 1", "write 1s, or as in 10s, 100ms, 2m, 1h"),
         ("reference: reply", "reference: replay", "did you mean 'reply'?"),
+        ("kill: server", "kill: {target: server, for: 1s}", "put it beside this mapping, not into it"),
     ],
 )
 def test_a_mistake_comes_with_its_remedy(old: str, new: str, remedy: str) -> None:

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from midsession.core.record import Event, Record
-from midsession.report.text import count, duration, phrase, some, visible
+from midsession.report.text import count, duration, phrase, reference, some, visible
 
 ACTING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -76,3 +76,17 @@ def test_lists_say_how_many_they_leave_out() -> None:
 def test_a_phrase_for_every_event_and_any_fields(event: Event, fields: dict[str, object]) -> None:
     """A record with missing or strange fields is still shown, and shown safely."""
     assert "\x1b" not in phrase(Record(event, 1, 0, fields=fields))
+
+
+@pytest.mark.parametrize(
+    ("ref", "shown"),
+    [
+        ({"client": "talkers-1", "event": "replied"}, "talkers-1 replied"),
+        ({"client": "drivers-2", "event": "line"}, "drivers-2 said a line"),
+        ({"host": "server", "event": "witnessed"}, "server saw it at work"),
+        ({}, "?"),
+    ],
+)
+def test_a_record_that_is_named_by_another_is_a_sentence(ref: dict[str, str], shown: str) -> None:
+    """Who, and what it did, whether the event is a verb of its own or not."""
+    assert reference(ref) == shown

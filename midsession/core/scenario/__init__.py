@@ -109,10 +109,12 @@ class Language:
     def _fault_model(self, verb: str) -> type[Model]:
         """The mapping below a fault's verb."""
         fields = {field.name for field in dataclasses.fields(self.faults[verb])}
-        if "target" not in fields:
-            return model_of(self.faults[verb])
-        model = model_of(self.faults[verb], "target", {"target": Target})
-        model.bare = Choice.one_of
+        if "target" in fields:
+            model = model_of(self.faults[verb], "target", {"target": Target})
+            model.bare = Choice.one_of
+        else:
+            model = model_of(self.faults[verb])
+        model.around = frozenset(Action.yaml_keys())
         return model
 
     def _check_model(self, kind: str) -> type[Model]:

@@ -133,7 +133,8 @@ def connect(host: str) -> docker.APIClient:
     except errors() as error:
         raise EnvironmentLacks(
             f"no Docker Engine answers at {host} ({explain(error)})",
-            "install and start it (Debian: apt-get install docker.io), or set DOCKER_HOST",
+            "install and start it (Debian: apt-get install docker.io), or set DOCKER_HOST; "
+            "where permission is denied, run as root or as a member of its group",
             slug="no-docker",
         ) from error
 
