@@ -413,7 +413,7 @@ def _calibrate(testbed: str, names: list[str]) -> None:
     if lacking := [outcome.case.name for outcome in outcomes if outcome.lacking]:
         _complain(f"this machine cannot do {', '.join(lacking)}  [environment-lacks]")
         raise Done(LACKS)
-    _say("Every fault of a link does what it says.")
+    _say(f"All {len(outcomes)} do what they say." if len(outcomes) > 1 else "It does what it says.")
 
 
 @app.command()
