@@ -134,9 +134,14 @@ class HostRun:
         self.book.append(Event.HEALED, {"fault": fault, **proof})
         return proof
 
+    @property
+    def freezing(self) -> list[str]:
+        """The faults that keep the program frozen."""
+        return [fault for fault, cure in self._cures.items() if cure is None]
+
     def heal_frozen(self) -> None:
         """Write `healed` for each fault that froze the program, which is thawed or dead by now."""
-        for fault in [fault for fault, cure in self._cures.items() if cure is None]:
+        for fault in self.freezing:
             self.heal(fault)
 
     def heal_all(self) -> None:

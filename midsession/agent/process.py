@@ -87,6 +87,7 @@ def freeze(agent: Agent, ask: Freeze, answer: Answer) -> None:
 def thaw(agent: Agent, ask: Thaw, answer: Answer) -> dict[str, Any] | None:
     """SIGCONT; answered once no process of the program is stopped. Heals every fault that froze the program.
 
+    With the name of one of several faults that froze it, that one is healed, and the others keep the program frozen.
     A program that has died since it was frozen needs no thaw: its faults are healed all the same. With the name of a
     fault that did not freeze it, the thaw is itself a step of the timeline, and `injected`.
     """
@@ -97,6 +98,8 @@ def thaw(agent: Agent, ask: Thaw, answer: Answer) -> dict[str, Any] | None:
             raise Refused("no program runs")
         host.heal_frozen()
         return {"pids": 0}
+    if ask.fault in host.freezing and len(host.freezing) > 1:
+        return host.heal(ask.fault)
     began_ns, t_ns = program.signal("CONT", "")
     if ask.fault and ask.fault not in host.faults:
         host.injected(ask.fault, "thaw", began_ns, t_ns)

@@ -18,7 +18,8 @@ class Pause(Fault):
     the program's receive buffers are full, and new connects still succeed until its backlog is full.
 
     It took effect when the kernel says that every process of the program is stopped. Healing (`for`, `heal`, a
-    `resume`, the end of the run) lets it go on (SIGCONT).
+    `resume`, the end of the run) lets it go on (SIGCONT), unless another `pause` still holds it; a `resume` ends them
+    all.
     """
 
     verb = "pause"

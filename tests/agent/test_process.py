@@ -390,6 +390,20 @@ def test_thaw_by_another_step_is_a_fault_and_heals_the_freeze(conductor: TestCon
     ]
 
 
+def test_a_freeze_that_is_healed_leaves_another_in_force(conductor: TestConductor) -> None:
+    """Two pauses stack and heal independently: the program goes on when the last of them ends."""
+    conductor.begin()
+    conductor.start(WAIT)
+    conductor.ask(Freeze(id=0, fault="short"))
+    conductor.ask(Freeze(id=0, fault="long"))
+    conductor.ask(Thaw(id=0, fault="short"))
+    assert [(r.event, r.fields.get("fault")) for r in conductor.book()][-1] == ("healed", "short")
+    conductor.ask(Thaw(id=0, fault="long"))
+    events = [(r.event, r.fields.get("fault")) for r in conductor.book()]
+    assert events[-2:] == [("thawed", "long"), ("healed", "long")]
+    assert [event for event, _ in events].count("thawed") == 1
+
+
 def test_thaw_after_the_program_died_heals(conductor: TestConductor) -> None:
     """A frozen program that was killed needs no thaw: healing it is no error."""
     conductor.begin("exited")

@@ -109,7 +109,7 @@ class ContainerHost:
                 blow = self._signal(signal)
                 return self._reply(self._kill(request, blow))
             case Freeze():
-                return self._reply(self._freeze(request, self._timed(lambda: self._api.pause(self.container))))
+                return self._reply(self._freeze(request, self._pause()))
             case Stop():
                 return self._reply(self._stop(request, self._signal("TERM")))
             case Start():
@@ -215,6 +215,9 @@ class ContainerHost:
                 raise _refused("no program runs")
             self._heal(book)
             return {}
+        if ask.fault in self._unhealed and len(self._unhealed) > 1:  # others keep it frozen
+            self._heal(book, ask.fault)
+            return {}
         began_ns, t_ns = await self._unpause()
         if ask.fault and ask.fault not in self._unhealed:
             book.injected(ask.fault, "thaw", began_ns, t_ns)
@@ -286,10 +289,17 @@ class ContainerHost:
         path = self._directory / "logs" / f"{self.name}.program.{incarnation}.{stream}.log"
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
-    def _heal(self, book: _Book) -> None:
-        healed, self._unhealed = self._unhealed, []
-        for fault in healed:
+    def _heal(self, book: _Book, *faults: str) -> None:
+        """Write `healed` for these faults; for all that froze the program, when none is named."""
+        for fault in faults or tuple(self._unhealed):
+            self._unhealed.remove(fault)
             book.append(Event.HEALED, {"fault": fault})
+
+    def _pause(self) -> Awaitable[tuple[int, int]]:
+        """Like SIGSTOP, it does no harm to a program that is frozen already."""
+        if self._unhealed:
+            return self._timed(lambda: None)
+        return self._timed(lambda: self._api.pause(self.container))
 
     async def _unpause(self) -> tuple[int, int]:
         """Like SIGCONT, it does no harm to a program that runs: another thaw may have been quicker."""
