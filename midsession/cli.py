@@ -175,9 +175,12 @@ def _seconds(text: str) -> float:
     from midsession.core.wrong import Wrong
 
     try:
-        return units.duration(text) if text else float("inf")
+        seconds = units.duration(text) if text else float("inf")
     except Wrong as wrong:
         raise typer.BadParameter(f"{wrong.message}; {wrong.remedy}", param_hint="--for") from None
+    if not seconds:
+        raise typer.BadParameter("nothing can be repeated for no time; say for how long, like 10m", param_hint="--for")
+    return seconds
 
 
 # --- stored runs ---------------------------------------------------------------------------------------------------

@@ -27,10 +27,10 @@ def late(service: Service, said: Sequence[str]) -> HarnessError:
     )
 
 
-def refused(service: Service, why: HarnessError) -> HarnessError:
-    """It could not even be started."""
+def refused(name: str, why: HarnessError) -> HarnessError:
+    """The program of a service or a client could not even be started."""
     said = str(why).removesuffix(f"  [{why.slug}]").rpartition(" refused: ")[2]
-    return HarnessError(f"{service.name} did not come up: {said}; mend its command in the scenario", "service-not-up")
+    return HarnessError(f"{name} did not come up: {said}; mend its command in the scenario", "service-not-up")
 
 
 def exit_words(exit_: Record) -> str:

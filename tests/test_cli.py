@@ -154,6 +154,7 @@ def test_every_wrong_file_is_named_at_once(midsession: Command, tmp_path: Path) 
         (["run", "good.scenario.yaml", "--repeat", "0"], 4),
         (["run", "good.scenario.yaml", "-n", "0"], 4),
         (["run", "good.scenario.yaml", "--for", "10"], 4),
+        (["run", "good.scenario.yaml", "--for", "0s"], 4),
         (["run", "good.scenario.yaml", "--keep", "sometimes"], 4),
         (["run"], 4),
         (["fly"], 4),

@@ -144,3 +144,13 @@ def test_a_full_disk_is_an_error_that_says_where(tmp_path: Path) -> None:
     assert "Traceback" not in said
     assert ".new" not in said
     assert "PASS" not in said
+
+
+def test_a_client_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
+    """As with a service: which client, why, and what to mend."""
+    path = scenario(tmp_path, [sys.executable, "-m", "http.server", "4000"])
+    path.write_text(path.read_text().replace("{count: 1, connect: server:4000, script: [end]}", "{command: [nowhere]}"))
+    done = perform(path, tmp_path / "runs")
+    assert done.returncode == 3
+    assert "talkers-1 did not come up: cannot start 'nowhere'" in done.stdout + done.stderr
+    assert "mend its command in the scenario  [service-not-up]" in done.stdout + done.stderr

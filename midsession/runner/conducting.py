@@ -18,7 +18,7 @@ from midsession.errors import HarnessError
 from midsession.injection import Connections
 from midsession.ledger import reference
 from midsession.programs import start_client
-from midsession.runner.breaking import Breaking
+from midsession.runner.breaking import REFUSED, Breaking
 from midsession.runner.cast import Fleet
 
 LATE_RECORDS_S = 2.0
@@ -183,7 +183,10 @@ class Conducting(Breaking):
         self._spawn(self._await_started(name, doing))
 
     async def _await_started(self, name: str, doing: Awaitable[Reply]) -> None:
-        await self._answer(doing, f"{name} started")
+        try:
+            await self._answer(doing, f"{name} started")
+        except HarnessError as error:
+            raise startup.refused(name, error) if error.slug == REFUSED else error from None
 
     @property
     def _addresses(self) -> dict[str, str]:
