@@ -14,11 +14,11 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from typing import Any, overload
+from typing import overload
 
 import msgspec
 
-from midsession.core.record import Header, Record, Trailer, decode_line
+from midsession.core.record import Header, Record, RecordLine, Trailer, decode_line
 from midsession.errors import HarnessError
 
 
@@ -79,15 +79,6 @@ class _TrailerLine(msgspec.Struct, frozen=True):
     crc: str
 
 
-class _Line(msgspec.Struct, gc=False):
-    event: str
-    seq: int
-    t_ns: int
-    client: str | None = None
-    connection: int | None = None
-    fields: dict[str, Any] = {}
-
-
 class _Stamp(msgspec.Struct, gc=False):
     """What must be known of each record to know that the file is in order; all else stays bytes."""
 
@@ -97,7 +88,7 @@ class _Stamp(msgspec.Struct, gc=False):
 
 _decode_header = msgspec.json.Decoder(_HeaderLine).decode
 _decode_trailer = msgspec.json.Decoder(_TrailerLine).decode
-_decode_lines = msgspec.json.Decoder(_Line).decode_lines
+_decode_lines = msgspec.json.Decoder(RecordLine).decode_lines
 _decode_stamps = msgspec.json.Decoder(_Stamp).decode_lines
 
 

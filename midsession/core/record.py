@@ -210,7 +210,9 @@ class Log:
             raise OSError(_SHORT_WRITE)
 
 
-class _RecordLine(msgspec.Struct, gc=False):
+class RecordLine(msgspec.Struct, gc=False):
+    """A record as it stands in a line of its writer's file; its header says the rest."""
+
     event: str
     seq: int
     t_ns: int
@@ -219,7 +221,7 @@ class _RecordLine(msgspec.Struct, gc=False):
     fields: dict[str, Any] = {}
 
 
-_decode_record = msgspec.json.Decoder(_RecordLine).decode
+_decode_record = msgspec.json.Decoder(RecordLine).decode
 
 
 def decode_line(line: bytes, host: str, writer: str, incarnation: int) -> Record:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from midsession.agent.network.impairment import Corrupt as Impairment
-from midsession.faults.impairment import LinkFault, chosen, refuse_choice
+from midsession.faults.impairment import ChosenPackets
 
 
 @dataclass(frozen=True, slots=True)
-class Corrupt(LinkFault):
+class Corrupt(ChosenPackets):
     """In some packets, one bit is flipped behind the IP header; no checksum is mended.
 
     So the receiver's kernel finds that the checksum of TCP or UDP is wrong and throws the packet away (RFC 9293, 3.1):
@@ -23,18 +23,6 @@ class Corrupt(LinkFault):
 
     verb = "corrupt"
 
-    rate_share: float | None = None
-    every: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ValueError unless it says which packets."""
-        LinkFault.__post_init__(self)
-        refuse_choice(self.rate_share, self.every)
-
     def how(self) -> Impairment:
         """As asked."""
         return Impairment(share=self.rate_share, every=self.every)
-
-    def what(self) -> str:
-        """Which."""
-        return chosen(self.rate_share, self.every)

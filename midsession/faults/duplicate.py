@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from midsession.agent.network.impairment import Duplicate as Impairment
-from midsession.faults.impairment import LinkFault, chosen, refuse_choice
+from midsession.faults.impairment import ChosenPackets
 
 
 @dataclass(frozen=True, slots=True)
-class Duplicate(LinkFault):
+class Duplicate(ChosenPackets):
     """Some packets come twice, the copy right behind the original.
 
     Which ones: each with the probability `rate`, drawn from the run's seed, or exactly each n-th with `every: n`,
@@ -23,18 +23,6 @@ class Duplicate(LinkFault):
 
     verb = "duplicate"
 
-    rate_share: float | None = None
-    every: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ValueError unless it says which packets."""
-        LinkFault.__post_init__(self)
-        refuse_choice(self.rate_share, self.every)
-
     def how(self) -> Impairment:
         """As asked."""
         return Impairment(share=self.rate_share, every=self.every)
-
-    def what(self) -> str:
-        """Which."""
-        return chosen(self.rate_share, self.every)

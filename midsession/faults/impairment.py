@@ -59,6 +59,23 @@ class LinkFault(Fault):
         return f"{self.verb} {self.whom}" + (f" ({', '.join(said)})" if said else "")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenPackets(LinkFault):
+    """Base of a link fault that befalls some packets: each with a probability, or exactly each n-th."""
+
+    rate_share: float | None = None
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError unless it says which packets."""
+        LinkFault.__post_init__(self)
+        refuse_choice(self.rate_share, self.every)
+
+    def what(self) -> str:
+        """Which packets: `10 %`, `each 5th packet`."""
+        return chosen(self.rate_share, self.every)
+
+
 def refuse_choice(share: float | None, every: int | None) -> None:
     """Raises ValueError unless exactly one of `rate` and `every` chooses packets, within bounds."""
     if (share is None) == (every is None):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from midsession.agent.network.impairment import Reorder as Impairment
-from midsession.faults.impairment import LinkFault, chosen, milliseconds, refuse_choice
+from midsession.faults.impairment import ChosenPackets, milliseconds
 
 
 @dataclass(frozen=True, slots=True)
-class Reorder(LinkFault):
+class Reorder(ChosenPackets):
     """Some packets come `late` (by default 10ms), and those that were sent behind them meanwhile come before them.
 
     Which ones: each with the probability `rate`, drawn from the run's seed, or exactly each n-th with `every: n`,
@@ -24,14 +24,11 @@ class Reorder(LinkFault):
 
     verb = "reorder"
 
-    rate_share: float | None = None
-    every: int | None = None
     late_s: float = 0.01
 
     def __post_init__(self) -> None:
         """Raises ValueError unless it says which packets, and how late."""
-        LinkFault.__post_init__(self)
-        refuse_choice(self.rate_share, self.every)
+        ChosenPackets.__post_init__(self)
         if self.late_s <= 0:
             raise ValueError("'late' is more than 0s")
 
@@ -41,4 +38,4 @@ class Reorder(LinkFault):
 
     def what(self) -> str:
         """Which, and how late."""
-        return f"{chosen(self.rate_share, self.every)}, {milliseconds(self.late_s)} late"
+        return f"{ChosenPackets.what(self)}, {milliseconds(self.late_s)} late"
