@@ -42,9 +42,7 @@ Seed = Annotated[
 ]
 Keyword = Annotated[
     str,
-    typer.Option(
-        "-k", envvar="MIDSESSION_VARIANT", help="Only plans whose name fits, like 'kill and not clients=1'."
-    ),
+    typer.Option("-k", envvar="MIDSESSION_VARIANT", help="Only plans whose name fits, like 'kill and not clients=1'."),
 ]
 Tags = Annotated[list[str] | None, typer.Option("-t", "--tag", help="Only scenarios with this tag (or one of these).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
