@@ -543,7 +543,7 @@ def test_audit_without_faults_runs_the_scenario_with_nothing_broken(tmp_path: Pa
     for check, code in (("every: talkers\n    meets: lost\n    since: crash", 0), ("never: {event: gave_up}", 1)):
         (tmp_path / "x.scenario.yaml").write_text(KILLED.replace("CHECK", check))
         run = midsession("run", "x.scenario.yaml", "--testbed", "netns", cwd=tmp_path)
-        assert run.returncode == 0
+        assert run.returncode == 0, run.stdout
         directory = next(line.split()[1] for line in run.stdout.splitlines() if line.split()[:1] == ["run"])
         audited = midsession("audit", "--without-faults", directory, cwd=tmp_path)
         assert audited.returncode == code

@@ -17,12 +17,15 @@ import pytest
 from midsession import rundir
 from midsession.agent.protocol import Records, Start
 from midsession.core.record import Event, decode_line
+from midsession.core.verdict import Status
+from midsession.door import Bench, Run
 from midsession.errors import EnvironmentLacks
 from midsession.language import plans
 from midsession.testbeds.netns import NetnsTestbed
 from tests.torture.netns_kills import HOSTS, torture
 
 ROOT = Path(__file__).parents[2]
+LESSON = ROOT / "scenarios/lesson/server-dies.scenario.yaml"
 KILL = ROOT / "scenarios/kill/server-dies-mid-session.scenario.yaml"
 PATIENCE_S = 20.0
 
@@ -286,3 +289,23 @@ def test_no_privilege_is_needed(tmp_path: Path) -> None:
     done = subprocess.run([*prefix, *command], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASS" in done.stdout
+
+
+def test_a_run_works_where_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bench outlives a change of the working directory: relative run directories and commands mean the new one."""
+
+    async def both() -> list[Run]:
+        bench = Bench.of("netns", Path("runs"))
+        try:
+            made = []
+            for name in ("first", "second"):
+                (tmp_path / name).mkdir()
+                monkeypatch.chdir(tmp_path / name)
+                made.append(await bench.perform(lesson))
+            return made
+        finally:
+            await bench.shut()
+
+    (lesson,) = plans(LESSON, 1)
+    runs = asyncio.run(both())
+    assert [run.verdict.status for run in runs] == [Status.PASS] * 2

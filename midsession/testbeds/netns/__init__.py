@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Mapping, Sequence
@@ -110,7 +111,7 @@ class NetnsTestbed:
         assert self._warm is not None
         keep = [*needed_paths(), *(s.cwd for s in plan.services if isinstance(s, CommandService) and s.cwd)]
         pairs = [socket.socketpair() for _ in range(len(hosts) + 1)]
-        order = WorldOrder(list(hosts), str(directory.resolve()), keep, self._limits)
+        order = WorldOrder(list(hosts), str(directory.resolve()), keep, self._limits, os.getcwd())
         try:
             self._warm.order(order, [theirs.fileno() for _, theirs in pairs])
         finally:

@@ -22,7 +22,7 @@ def try_world() -> Answer:
     pairs = [socket.socketpair() for _ in range(2)]
     try:
         with tempfile.TemporaryDirectory() as directory:
-            order = WorldOrder([host], directory, needed_paths(), Limits.of_environment())
+            order = WorldOrder([host], directory, needed_paths(), Limits.of_environment(), directory)
             warm.order(order, [theirs.fileno() for _, theirs in pairs])
             for _, theirs in pairs:
                 theirs.close()

@@ -67,6 +67,8 @@ class WorldOrder(msgspec.Struct, frozen=True):
     directory: str
     keep: list[str]
     limits: Limits
+    cwd: str
+    """Where hosts work unless they are told otherwise: where the run was called. The warm process may be elsewhere."""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -246,6 +248,7 @@ def _serve(host: HostOrder, stream: int, status: int, steps: socket.socket, orde
     resolver = f"nameserver {WORLD_ADDRESS}\noptions timeout:1 attempts:1\n"
     files = {"/etc/hosts": f"127.0.0.1 localhost\n{names}", RESOLVER: resolver}
     furnish(host.name, order.directory, order.keep, files)
+    os.chdir(order.cwd)
     steps.send(b".")
     steps.close()
     os.close(status)
