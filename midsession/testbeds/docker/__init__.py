@@ -128,7 +128,7 @@ class DockerTestbed:
         """Another user of the engine may take a subnet between our look and our creation: then another one is tried."""
         theirs = await _users_model(workshop, plan)
         for attempt in range(_SUBNET_TRIES):
-            order = await self._order(workshop, plan, run, theirs)
+            order = await self._order(workshop, plan, run, theirs, apart=attempt > 0)
             live = self._live = LiveProject(workshop, order, images)
             try:
                 await live.make(directory)
@@ -140,11 +140,13 @@ class DockerTestbed:
                 break
         return live
 
-    async def _order(self, workshop: Workshop, plan: Plan, run: str, theirs: Mapping[str, Any] | None) -> model.Project:
+    async def _order(
+        self, workshop: Workshop, plan: Plan, run: str, theirs: Mapping[str, Any] | None, apart: bool
+    ) -> model.Project:
         fleets = model.fleets_for(plan, self._wanted)
         keys = derived.own_networks(theirs) if theirs else []
         beside = [derived.hosts_on(theirs or {}, key) + len(plan.services) for key in keys]
-        entry = await workshop.begin([len(plan.services) + len(plan.foreign_clients) + fleets, *beside])
+        entry = await workshop.begin([len(plan.services) + len(plan.foreign_clients) + fleets, *beside], apart)
         first, *others = [ipaddress.IPv4Network(subnet) for subnet in entry.subnets]
         marks = labels(entry.project, me())
         project = model.project_of(entry.project, plan, run, first, fleets, marks)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -45,15 +46,20 @@ class Journal:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = filelock.FileLock(self.directory / "lock", timeout=_LOCK_S)
 
-    def begin(self, project: str, engine: str, sizes: Iterable[int], taken: Iterable[str]) -> Entry:
+    def begin(
+        self, project: str, engine: str, sizes: Iterable[int], taken: Iterable[str], apart: bool = False
+    ) -> Entry:
         """Write down a project, and give it a subnet for each of `sizes` (numbers of hosts).
 
-        `taken` are the subnets that the engine has. Raises EnvironmentLacks when the range is used up.
+        `taken` are the subnets that the engine has. The first free ones are given; `apart`, those of a random part of
+        the range, since others who do not share this journal look for the first ones too.
+        Raises EnvironmentLacks when the range is used up.
         """
         try:
             with self._lock:
                 claimed = [*taken, *(subnet for entry in self.entries() for subnet in entry.subnets)]
-                subnets = pick_subnets(subnet_range(), sizes, [Network(subnet) for subnet in claimed])
+                space = random_part(subnet_range()) if apart else subnet_range()
+                subnets = pick_subnets(space, sizes, [Network(subnet) for subnet in claimed])
                 entry = Entry(project, me(), engine, [str(subnet) for subnet in subnets])
                 self._write(entry)
         except filelock.Timeout:
@@ -103,6 +109,11 @@ def subnet_range() -> Network:
         raise EnvironmentLacks(
             f"{SUBNETS_VARIABLE}={text} is no IPv4 network ({error})", f"set it to one, like {SUBNETS}", "bad-subnets"
         ) from None
+
+
+def random_part(space: Network) -> Network:
+    """A sixteenth of it; all of it, where that would be too small for a project of some hosts."""
+    return random.choice(list(space.subnets(4))) if space.prefixlen <= 20 else space
 
 
 def pick_subnets(space: Network, sizes: Iterable[int], taken: Iterable[Network]) -> list[Network]:

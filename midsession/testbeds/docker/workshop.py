@@ -44,11 +44,13 @@ class Workshop:
         self.guard.dismiss()
         self.engine.close()
 
-    async def begin(self, sizes: Sequence[int]) -> Entry:
-        """A project's name, and subnets for so many hosts each; both the journal and the reaper know it from now on."""
+    async def begin(self, sizes: Sequence[int], apart: bool = False) -> Entry:
+        """A project's name, and subnets for so many hosts each; both the journal and the reaper know it from now on.
+
+        `apart`: see `Journal.begin`."""
         taken = await self.engine.call(_subnets, self.engine.api)
         name = f"midsession-{secrets.token_hex(6)}"
-        entry = await in_thread(lambda: self.journal.begin(name, self.engine.host, sizes, taken))
+        entry = await in_thread(lambda: self.journal.begin(name, self.engine.host, sizes, taken, apart))
         self.guard.begins(name)
         return entry
 
