@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from midsession.core.record import Header, Log
+from midsession.core.record import Log, told_header
+from midsession.core.showable import showable
 from midsession.errors import HarnessError
 
 ACCOUNT_LINES = 60
 """How many lines the account shows in full; after that, one line a second that counts."""
-
-# C0 and C1 controls, DEL, line separators, controls that turn text around: nothing of a peer's steers a terminal.
-_UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def showable(text: str) -> str:
-    """The text with everything escaped that could steer a terminal or break a line; emoji stay as they are."""
-    return _UNSHOWABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def say(text: str) -> None:
@@ -63,8 +53,7 @@ def open_log(environ: Mapping[str, str]) -> Log | NoLog:
     path = environ.get("MIDSESSION_EVENT_FILE")
     if path is None:
         return NoLog()
-    fields = msgspec.json.decode(environ.get("MIDSESSION_HEADER", ""), type=dict[str, Any])
-    header = msgspec.convert({**fields, "pid": os.getpid()}, Header)
+    header = told_header(environ.get("MIDSESSION_HEADER", ""), os.getpid())
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
 
     def write(lines: bytes) -> int:

@@ -117,6 +117,15 @@ def clock_domain(boot_id: str, time_namespace: str) -> str:
     return f"{boot_id.strip()}/{time_namespace}"
 
 
+def told_header(told: str, pid: int) -> Header:
+    """The header of a program's own log: what the harness told it (`MIDSESSION_HEADER`, see `Start`), and its pid.
+
+    Raises msgspec.MsgspecError for what is no header.
+    """
+    fields = msgspec.json.decode(told, type=dict[str, Any])
+    return msgspec.convert({**fields, "pid": pid}, Header)
+
+
 def event_file_name(host: str, writer: str, incarnation: int) -> str:
     """The name of a writer's file in `events/`."""
     return f"{host}.{writer}.{incarnation}.jsonl"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from server.journal import LINES_PER_SECOND, Screen, showable
+from midsession.core.showable import showable
+from server.journal import LINES_PER_SECOND, Screen
 
 
 def test_no_byte_of_a_peer_steers_the_terminal() -> None:
