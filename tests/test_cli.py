@@ -369,22 +369,28 @@ def test_of_several_runs_the_worst_decides(tmp_path: Path) -> None:
     assert {path.name for path in batch.iterdir()} == {"summary.md", "junit.xml", "batch.json"}
 
 
+def interrupted(folder: Path, at: str, within_s: float, *options: str) -> str:
+    """Run a folder, press Ctrl-C once a line says `at`, and see it exit with 2. Returns what it said from there on."""
+    command = [sys.executable, "-m", "midsession.cli", "run", ".", "--testbed", "netns", *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if at in line:
+                break
+        running.send_signal(signal.SIGINT)
+        rest = running.stdout.read()
+        assert running.wait(timeout=within_s) == 2
+    return rest
+
+
 @pytest.mark.netns
 def test_an_interrupted_run_keeps_its_logs_and_exits_2(tmp_path: Path) -> None:
     """Ctrl-C: the run ends, is judged and reported, and the next is not begun."""
     for name in "ab":
         (tmp_path / f"{name}.scenario.yaml").write_text(ENDLESS)
-    command = [sys.executable, "-m", "midsession.cli", "run", ".", "--testbed", "netns"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT}
-    ) as running:
-        assert running.stdout is not None
-        for line in running.stdout:
-            if "begun" in line:
-                break
-        running.send_signal(signal.SIGINT)
-        rest = running.stdout.read()
-        assert running.wait(timeout=20) == 2
+    rest = interrupted(tmp_path, "begun", 20)
     assert "2 runs: 1 interrupted, 1 not run" in rest
     [run] = (tmp_path / "runs").glob("*-one-word-*")
     assert (run / "report.html").exists()
@@ -426,18 +432,7 @@ def test_runs_in_worker_processes_are_told_in_order(tmp_path: Path) -> None:
 def test_an_interrupted_repetition_ends_with_what_it_has(tmp_path: Path, jobs: int) -> None:
     """Ctrl-C between or in runs: exit 2, the rate of the runs that were made, the reports."""
     (tmp_path / "a.scenario.yaml").write_text(GOOD.replace("      - end\n", "      - wait: 300ms\n      - end\n"))
-    options = ["--testbed", "netns", "--for", "10m", "-n", str(jobs), "--seed", "7"]
-    command = [sys.executable, "-m", "midsession.cli", "run", ".", *options]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT}
-    ) as running:
-        assert running.stdout is not None
-        for line in running.stdout:
-            if "#3" in line:
-                break
-        running.send_signal(signal.SIGINT)
-        rest = running.stdout.read()
-        assert running.wait(timeout=30) == 2
+    rest = interrupted(tmp_path, "#3", 30, "--for", "10m", "-n", str(jobs), "--seed", "7")
     assert re.search(r"([3-9]) of \1 passed, 100 % \(95 % interval ", rest)
     assert rest.rstrip().endswith("· seed 7 · interrupted")
     [batch] = (tmp_path / "runs").glob("*-batch-*")
