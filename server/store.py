@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-
-Hear = Callable[[bytes], bytes]
-"""From a line to the line that answers it, both without their newlines."""
 
 
 def store_path(environ: Mapping[str, str]) -> Path:

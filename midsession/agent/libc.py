@@ -31,11 +31,6 @@ def inotify_add(fd: int, path: str, mask: int) -> int:
     return _checked(_libc().inotify_add_watch(fd, os.fsencode(path), mask))
 
 
-def inotify_remove(fd: int, watch: int) -> None:
-    """End a watch; one that the kernel has ended already is no error."""
-    _libc().inotify_rm_watch(fd, watch)
-
-
 def become_subreaper() -> None:
     """Be the parent of all descendants whose parent dies, as PID 1 is (prctl(2))."""
     _checked(_libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))

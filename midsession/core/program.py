@@ -108,22 +108,6 @@ class Finish(msgspec.Struct, frozen=True):
 
 
 Op = Connect | Send | Expect | Pause | Await | HalfClose | End | Abort | Read | Barrier | Mark | Loop | Again | Finish
-OPS: tuple[type[Any], ...] = (
-    Connect,
-    Send,
-    Expect,
-    Pause,
-    Await,
-    HalfClose,
-    End,
-    Abort,
-    Read,
-    Barrier,
-    Mark,
-    Loop,
-    Again,
-    Finish,
-)
 
 
 class Program(msgspec.Struct, frozen=True):

@@ -70,11 +70,6 @@ class Project:
     beside: list[str] = field(default_factory=list)
 
 
-def is_foreign(service: Service) -> bool:
-    """Its program is a container of its own."""
-    return isinstance(service, ImageService | ComposeService)
-
-
 def fleets_for(plan: Plan, wanted: int | None) -> int:
     """How many client containers: as many as are wanted, else enough for every group to have its own."""
     if wanted:
