@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import ipaddress
 import os
@@ -34,7 +35,8 @@ from midsession.testbeds.docker.attached import STDERR, STDOUT, Demultiplexer
 from midsession.testbeds.docker.journal import Entry, Journal, pick_subnets
 from midsession.testbeds.docker.owner import Owner, me
 from midsession.testbeds.docker.reaper import Watch
-from midsession.testbeds.docker.sweep import OWNER, PROJECT, orphans, remove_project, sweep
+from midsession.testbeds.docker.sweep import OWNER, PROJECT, orphans, remove_project, remove_unsettled, sweep
+from midsession.testbeds.docker.workshop import Workshop
 from midsession.testbeds.registry import choose
 
 SPACE = ipaddress.IPv4Network("10.213.0.0/16")
@@ -401,8 +403,10 @@ def test_auto_takes_docker_for_what_only_containers_can_hold(monkeypatch: pytest
 class FakeEngine:
     """An engine's API that holds labelled things, and whose n-th removal fails."""
 
-    def __init__(self, fails_at: int = -1, owner: str = "") -> None:
+    def __init__(self, fails_at: int = -1, owner: str = "", late: int = 0) -> None:
+        """`late`: a network of the project appears only when the engine is asked for its networks so many times."""
         marked = {PROJECT: "p", OWNER: owner}
+        self._late, self._asked = late, 0
         self.things = {
             "containers": [{"Id": f"c{n}", "Names": [f"/c{n}"], "Labels": marked} for n in range(2)],
             "networks": [{"Id": "n0", "Name": "n0", "Labels": marked}],
@@ -415,6 +419,9 @@ class FakeEngine:
         return list(self.things["containers"])
 
     def networks(self, **_: object) -> list[dict[str, Any]]:
+        self._asked += 1
+        if self._asked == self._late:
+            self.things["networks"].append({"Id": "late", "Name": "late", "Labels": {PROJECT: "p"}})
         return list(self.things["networks"])
 
     def volumes(self, **_: object) -> dict[str, Any]:
@@ -464,3 +471,50 @@ def test_a_sweep_that_fails_keeps_its_entry(tmp_path: Path) -> None:
     removed, problems = sweep(engine, "here", journal)
     assert (len(removed), problems, journal.has("p")) == (1, [], False)
     assert orphans(FakeEngine(owner=str(me()))) == set()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("late", [2, 5, 8])
+def test_what_an_engine_makes_for_nobody_is_taken_away(late: int) -> None:
+    """A request whose asker was killed is carried out all the same: one look that finds nothing proves nothing."""
+    engine: Any = FakeEngine(late=late)
+    assert remove_unsettled(engine, ["p"], within_s=20) == []
+    assert list(engine.left()) == []
+    assert engine.calls == 5
+
+
+def test_what_cannot_be_taken_away_is_named() -> None:
+    """At the end of its time, and not forgotten."""
+    engine: Any = FakeEngine(fails_at=2)
+    assert remove_unsettled(engine, ["p"], within_s=0) == ["n0 cannot be removed: the disk is full"]
+
+
+class Interrupted:
+    """Stands for Compose, an engine's door and a guard; the Compose call is broken off, and makes a network later."""
+
+    def __init__(self, api: FakeEngine) -> None:
+        self.api, self.host = api, "here"
+        self.told: list[str] = []
+
+    async def call(self, *words: Any) -> Any:
+        if words[0] == "--project-name":
+            raise asyncio.CancelledError
+        function, *arguments = words
+        return function(*arguments)
+
+    def ended(self, project: str) -> None:
+        self.told.append(project)
+
+
+def test_a_project_whose_compose_was_broken_off_is_looked_after_for_longer(tmp_path: Path) -> None:
+    """Nothing of it is left when it is said to be gone."""
+    api = FakeEngine(late=3)
+    parts: Any = Interrupted(api)
+    workshop = Workshop(parts, Journal(tmp_path), parts, parts)
+
+    async def main() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await workshop.call_compose("p", tmp_path, "create")
+        await workshop.remove("p")
+
+    asyncio.run(main())
+    assert (list(api.left()), parts.told) == ([], ["p"])

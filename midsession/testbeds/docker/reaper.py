@@ -4,7 +4,7 @@
 harness. The harness writes a line for each project it begins (`+NAME`), for each it has taken away (`-NAME`), and for
 each Compose process that it starts (`@PID`). The pipe's other end is held by the harness and those processes alone.
 When the harness dies, however it dies, the reaper kills the Compose processes, waits for the pipe's end, and removes
-what is left of every project that was begun and not ended, until three scans in a row find nothing.
+what is left of every project that was begun and not ended.
 
 It must be cheap: nothing of Docker is imported unless there is something to do.
 """
@@ -18,7 +18,6 @@ import sys
 import time
 from pathlib import Path
 
-_SCANS = 3
 _PAUSE_S = 0.3
 _WITHIN_S = 120.0
 _END_OF_PIPE_S = 3.0
@@ -106,27 +105,25 @@ def wait_until_harness_is_gone(pipe: int, life: int, watch: Watch) -> None:
 
 
 def clean_up(engine: str, state: str, projects: set[str]) -> None:
-    """Remove until three scans in a row find nothing: a request that was under way may still make something."""
+    """Remove what is there and what is still to come, however often the engine fails meanwhile."""
     from midsession.testbeds.docker.engine import connect, errors
     from midsession.testbeds.docker.journal import Journal
-    from midsession.testbeds.docker.sweep import left_of, remove_project
+    from midsession.testbeds.docker.sweep import remove_unsettled
 
-    journal = Journal(Path(state))
     deadline_s = time.monotonic() + _WITHIN_S
-    empty = 0
-    while empty < _SCANS and time.monotonic() < deadline_s:
+    while (rest_s := deadline_s - time.monotonic()) > 0:
         try:
             api = connect(engine)
-            for project in projects:
-                remove_project(api, project)
-            empty = 0 if any(left_of(api, project) for project in projects) else empty + 1
+            left = remove_unsettled(api, projects, rest_s)
             api.close()
         except errors():
-            empty = 0
-        time.sleep(_PAUSE_S)
-    if empty == _SCANS:
-        for project in projects:
-            journal.end(project)
+            time.sleep(_PAUSE_S)
+            continue
+        if not left:
+            journal = Journal(Path(state))
+            for project in projects:
+                journal.end(project)
+        return
 
 
 if __name__ == "__main__":

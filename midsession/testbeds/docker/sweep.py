@@ -5,7 +5,8 @@ Only what carries our label is ever touched. Everything goes on past errors, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 PROJECT = "midsession.project"
 OWNER = "midsession.owner"
+_SCANS = 3
+_PAUSE_S = 0.3
 _UNDER_WAY = (409,)
 """The engine's words for a thing that somebody else is removing at this moment; the next scan tells."""
 
@@ -43,6 +46,26 @@ def left_of(api: docker.APIClient, project: str) -> list[str]:
         *(f"network {n['Name']}" for n in _networks(api, filters)),
         *(f"volume {v['Name']}" for v in _volumes(api, filters)),
     ]
+
+
+def remove_unsettled(api: docker.APIClient, projects: Collection[str], within_s: float) -> list[str]:
+    """Remove projects of which a request that is still under way may yet make something.
+
+    An engine carries out what it was asked for though nobody waits for the answer any more (seen with Engine 20.10,
+    whose client was killed while a network was being made). So this goes on until three scans in a row have found
+    nothing; after `within_s` it returns what is left or went wrong.
+    """
+    deadline_s = time.monotonic() + within_s
+    empty = 0
+    while True:
+        found = [thing for project in projects for thing in left_of(api, project)]
+        problems = [problem for project in projects for problem in remove_project(api, project)]
+        empty = 0 if found or problems else empty + 1
+        if empty == _SCANS:
+            return []
+        if time.monotonic() >= deadline_s:
+            return problems or found
+        time.sleep(_PAUSE_S)
 
 
 def orphans(api: docker.APIClient) -> set[str]:

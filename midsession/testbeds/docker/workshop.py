@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.testbeds.docker.engine import Compose, Engine, compose_command, in_thread, not_found
 from midsession.testbeds.docker.guard import Guard
 from midsession.testbeds.docker.journal import Entry, Journal
-from midsession.testbeds.docker.sweep import left_of, remove_project, sweep
+from midsession.testbeds.docker.sweep import left_of, remove_project, remove_unsettled, sweep
+
+_SETTLED_WITHIN_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Workshop:
     journal: Journal
     guard: Guard
     compose: Compose
+    _unsettled: set[str] = field(default_factory=set)
+    """Projects whose Compose did not come to a good end: the engine may still be carrying out what it asked for."""
 
     @staticmethod
     async def open(journal: Journal) -> Workshop:
@@ -56,15 +60,21 @@ class Workshop:
 
     async def remove(self, project: str) -> None:
         """Take away all that there is of a project. Raises HarnessError, naming what could not be removed."""
-        problems, left = await self.engine.call(_take_away, self.engine.api, project)
-        if problems or left:
-            raise HarnessError("; ".join(problems or left), "cleanup-failed")
+        if project in self._unsettled:
+            left = await self.engine.call(remove_unsettled, self.engine.api, [project], _SETTLED_WITHIN_S)
+        else:
+            left = await self.engine.call(_take_away, self.engine.api, project)
+        if left:
+            raise HarnessError("; ".join(left), "cleanup-failed")
+        self._unsettled.discard(project)
         self.journal.end(project)
         self.guard.ended(project)
 
     async def call_compose(self, project: str, file: Path, *words: str) -> None:
-        """Call Compose for a project."""
+        """Call Compose for a project. Raises HarnessError."""
+        self._unsettled.add(project)
         await self.compose.call("--project-name", project, "--file", str(file), *words)
+        self._unsettled.discard(project)
 
     async def image(self, name: str, remedy: str = "") -> str:
         """The ID of an image, which is pulled where there is no `remedy` to tell. Raises EnvironmentLacks."""
@@ -83,8 +93,8 @@ class Workshop:
         return str(await self.engine.call(_image, self.engine.api, name))
 
 
-def _take_away(api: Any, project: str) -> tuple[list[str], list[str]]:
-    return remove_project(api, project), left_of(api, project)
+def _take_away(api: Any, project: str) -> list[str]:
+    return remove_project(api, project) or left_of(api, project)
 
 
 def _image(api: Any, name: str) -> str | None:
