@@ -66,7 +66,7 @@ def test_on_netns(netns: tuple[asyncio.Runner, Bench], plan: Plan) -> None:
 
 @pytest.fixture(scope="module")
 def compose() -> tuple[int, Mapping[str, Verdict]]:
-    """All scenarios in one `make up` (by its script: make has exit codes of its own): its code, the verdicts by name."""
+    """All scenarios in one `make up` (by its script: make has exit codes of its own): its code, and the verdicts."""
     runs = ROOT / "runs"
     before = set(runs.iterdir()) if runs.is_dir() else set()
     environment = {**os.environ, "SCENARIO": "scenarios", "SEED": str(SEED)}
