@@ -80,7 +80,10 @@ class Place:
 
 @dataclass(slots=True)
 class Injection:
-    """A fault on its hosts. `since_ns`: records of that host from there on may be its witness; none yet when absent."""
+    """A fault on its hosts. `since_ns`: records of that host from there on may be its witness; none yet when absent.
+
+    `began_ns` is the instant just before the first call that did it; None: none is known to have been made.
+    """
 
     step: str
     fault: Fault
@@ -89,6 +92,7 @@ class Injection:
     witnesses: dict[str, list[Record]] = field(default_factory=dict)
     unhealed: set[str] = field(default_factory=set)
     failed: bool = False
+    began_ns: int | None = None
 
     def __post_init__(self) -> None:
         if self.fault.healable:
@@ -103,6 +107,11 @@ class Injection:
         """One host has given all of its witnesses."""
         given = self.witnesses.get(name)
         return given is not None and self.fault.is_proven_by(given)
+
+    def begin(self, injected: Record) -> None:
+        """A host said that it was injected there; the first says when it began."""
+        if self.began_ns is None:
+            self.began_ns = int(injected.fields.get("began_ns", injected.t_ns))
 
     def take(self, record: Record) -> bool:
         """Take a record that may be a witness; True when it was the last one that was missing."""
@@ -120,5 +129,6 @@ class Injection:
         return self.proven
 
     def after_ns(self) -> int:
-        """How long the slowest host took from the move that did it to its witness."""
-        return max(given[-1].t_ns - self.since_ns[host] for host, given in self.witnesses.items())
+        """From its beginning to the witness that came last."""
+        began_ns = min(self.since_ns.values()) if self.began_ns is None else self.began_ns
+        return max(given[-1].t_ns for given in self.witnesses.values()) - began_ns

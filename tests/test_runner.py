@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from midsession.agent.protocol import Finish, Freeze, Kill, Reply, Request, Start, Stop, Subscribe, Tell, Thaw
+from midsession.agent.protocol import Finish, Freeze, Kill, Records, Reply, Request, Start, Stop, Subscribe, Tell, Thaw
 from midsession.core.logfile import LogState, read_log
 from midsession.core.plan import (
     After,
@@ -167,24 +167,42 @@ def test_the_intent_is_on_disk_before_the_kill_is_asked_for(tmp_path: Path) -> N
 
 
 def test_a_fault_is_asked_for_within_the_push_that_fired_it(tmp_path: Path) -> None:
-    """No round of the event loop passes between the record and the request: not one record more was seen."""
+    """No round of the event loop passes between the record and the request; telling of both comes after it."""
     stage = Stage(KILL_AND_RETURN, tmp_path)
-    at_kill: list[int] = []
+    under_way: list[Records] = []
+    at_kill: list[tuple[int, bool]] = []
 
     def prepare(testbed: FakeTestbed) -> None:
-        host = testbed.host("server")
+        host, hear = testbed.host("server"), testbed.inbox.records
         ask = host.ask
+
+        def hearing(batch: Records) -> None:
+            under_way.append(batch)
+            hear(batch)
+            under_way.pop()
 
         def looking(request: Any) -> Any:
             if isinstance(request, Kill):
-                at_kill.append(sum(r.event == "replied" for r in stage.listener.records))
+                pushed = [msgspec.json.decode(line)["seq"] for batch in under_way for line in batch.records]
+                at_kill.append((pushed[-1], any(r.event == "triggered" for r in stage.listener.records)))
             return ask(request)
 
+        testbed.inbox.records = hearing  # type: ignore[method-assign]
         host.ask = looking  # type: ignore[method-assign]
 
     stage.testbed._prepare = prepare
+    result = stage.run()
+    crash = own_records(result)[1]
+    assert at_kill == [(crash.fields["by"]["seq"], False)]
+
+
+def test_a_listener_hears_of_the_cause_before_the_step(tmp_path: Path) -> None:
+    """In the order in which it happened, though the fault was asked for before anything was told."""
+    stage = Stage(KILL_AND_RETURN, tmp_path)
     stage.run()
-    assert at_kill == [19]  # the listener hears of the 20th after the request
+    told = [r.event for r in stage.listener.records]
+    assert told.index("triggered") > 0
+    assert told[: told.index("triggered")].count("replied") == 20
 
 
 def test_the_run_directory_is_whole(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ class Band:
 
     `start_ns` is the injection (the firing, for a step that is no fault), `end_ns` when it was over: healed, or the
     program listening again, or the end of the run; equal to `start_ns` for what takes no time. `lag_ns` is the time
-    from the record that made it fire to the injection. `effective_ns` and `first_loss_ns` count from the injection.
+    from the record that made it fire to the injection. `effective_ns` (to its last witness) and `first_loss_ns` count
+    from the injection.
     """
 
     step: str
@@ -72,7 +73,7 @@ def _band(step: StepStory, plan: Step, over_ns: int | None, losses: Sequence[int
         start_ns=began_ns - zero_ns,
         end_ns=end,
         lag_ns=lag_ns(step),
-        effective_ns=step.effective.t_ns - began_ns if step.effective else None,
+        effective_ns=int(step.effective.fields.get("after_ns", 0)) if step.effective else None,
         witness=reference(dict(step.witness)) if step.witness else "",
         first_loss_ns=losses[at] - began_ns if step.is_fault and at < len(losses) else None,
         is_fault=step.is_fault,

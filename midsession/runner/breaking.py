@@ -92,6 +92,10 @@ class Breaking(Life):
 
     # --- witnesses and cures ---------------------------------------------------------------------------------------
 
+    def _is_injected(self, record: Record) -> None:
+        if injection := self._injections.get(str(record.fields.get("fault"))):
+            injection.begin(record)
+
     def _look_for_witness(self, record: Record) -> None:
         for injection in list(self._injections.values()):
             if injection.take(record):

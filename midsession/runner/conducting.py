@@ -45,6 +45,7 @@ class Conducting(Breaking):
             self._problem(f"the agent of {host} is gone: {why}")
 
     def _hear(self, record: Record) -> None:
+        self._listener.on_record(record)
         if record.event in Connections.WATCHES:
             self._connections.hear(record)
         if record.event in (Event.STARTED, Event.EXITED):
@@ -66,7 +67,8 @@ class Conducting(Breaking):
                 self._program_exited(record)
             case Event.HEALED:
                 self._is_healed(str(record.fields.get("fault")), record.host)
-        self._listener.on_record(record)
+            case Event.INJECTED:
+                self._is_injected(record)
 
     def _client_is_done(self, record: Record) -> None:
         fleet = self._cast.fleets.get(record.host)

@@ -15,7 +15,7 @@ from midsession.faults import build
 from midsession.injection import Connections, Injection, Stage
 from midsession.ledger import Ledger, RunPlace, cannot_write
 from midsession.runner.cast import Cast
-from midsession.runner.listener import Listener
+from midsession.runner.listener import Later, Listener
 from midsession.testbeds import Testbed
 
 T = TypeVar("T")
@@ -33,11 +33,12 @@ class Life:
     def __init__(
         self, plan: Plan, testbed: Testbed, place: RunPlace, listener: Listener, clock: Callable[[], int]
     ) -> None:
-        self._plan, self._testbed, self._place, self._listener, self._clock = plan, testbed, place, listener, clock
+        self._plan, self._testbed, self._place, self._clock = plan, testbed, place, clock
         self._ledger = Ledger(place, plan)
         self._conductor = c.Conductor(plan)
         self._faults = {s.id: build(s.verb, s.args) for s in plan.timeline if c.is_fault(s)}
         self._loop = asyncio.get_running_loop()
+        self._listener = Later(listener, self._loop, self._crashing)
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._hurry: asyncio.Future[None] = self._loop.create_future()
         self._urgency = 0

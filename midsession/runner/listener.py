@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,3 +47,51 @@ class Listener:
 
     def on_end(self, result: RunResult) -> None:
         """Nothing is left of the run but its directory."""
+
+
+class Later(Listener):
+    """Hands records to a listener when what they made the run do is done: telling of a fault must not make it late.
+
+    In their order, and before whatever else the listener is told. `guard` is around each time that this is done.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        loop: asyncio.AbstractEventLoop,
+        guard: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._listener, self._loop, self._guard = listener, loop, guard
+        self._records: list[Record] = []
+        self.wants = listener.wants
+
+    def on_open(self, plan: Plan, run: str, directory: Path) -> None:
+        """Nothing can have been told before."""
+        self._listener.on_open(plan, run, directory)
+
+    def on_record(self, record: Record) -> None:
+        """Soon."""
+        if not self._records:
+            self._loop.call_soon(self._tell)
+        self._records.append(record)
+
+    def on_phase(self, phase: str) -> None:
+        """Now."""
+        self._tell()
+        self._listener.on_phase(phase)
+
+    def on_problem(self, text: str) -> None:
+        """Now."""
+        self._tell()
+        self._listener.on_problem(text)
+
+    def on_end(self, result: RunResult) -> None:
+        """Now."""
+        self._tell()
+        self._listener.on_end(result)
+
+    def _tell(self) -> None:
+        with self._guard():
+            records, self._records = self._records, []
+            for record in records:
+                self._listener.on_record(record)

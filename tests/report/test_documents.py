@@ -59,7 +59,7 @@ def test_markdown_says_verdict_findings_timeline_and_replay() -> None:
     """What a reviewer reads in the summary of a CI step."""
     text = summary.render(shown())
     assert text.startswith("## ❌ FAIL: The server is killed mid-session\n")
-    assert "| crash | kill server (SIGKILL) |   1.500 s | talkers-2 replied | 600 µs | 2.80 ms | 1.81 ms |" in text
+    assert "| crash | kill server (SIGKILL) |   1.500 s | talkers-2 replied | 600 µs | 1.20 ms | 1.81 ms |" in text
     assert "```console\nmidsession run x --seed 7\n```" in text
 
 

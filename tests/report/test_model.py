@@ -42,7 +42,7 @@ def test_a_fault_has_its_lag_its_effect_its_first_loss_and_its_end() -> None:
     crash, back = view(history, verdict_on(history), INFO).bands
     assert (crash.step, crash.label, crash.because) == ("crash", "kill server (SIGKILL)", "talkers-2 replied")
     assert crash.lag_ns == 600_000
-    assert crash.effective_ns == 2_800_000
+    assert crash.effective_ns == 1_200_000
     assert crash.first_loss_ns == 1_810_000
     assert crash.end_ns == RETURN + 90 * MS
     assert (back.because, back.effective_ns) == ("2.00 s after crash", None)
