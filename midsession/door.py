@@ -185,7 +185,8 @@ def replay_of(plan: Plan, info: Mapping[str, Any]) -> str:
         return ""
     runs = str(info.get("runs", RUNS))
     testbed = str(info.get("testbed", ""))
-    return replay_command(testbed, plan.source, plan.seed, variant(plan), "" if runs == RUNS else runs)
+    fleets = [host for host in info.get("hosts", {}).values() if host.get("role") == "clients"]
+    return replay_command(testbed, plan.source, plan.seed, variant(plan), "" if runs == RUNS else runs, len(fleets))
 
 
 def give_to_owner(directory: Path, runs: Path) -> None:

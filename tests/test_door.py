@@ -95,4 +95,6 @@ def test_a_replay_command_names_all_that_the_run_depends_on() -> None:
     assert replay_command("netns", "a b.yaml", 7) == "midsession run 'a b.yaml' --testbed netns --seed 7"
     assert replay_command("netns", "a.yaml", 7, "[n=1]") == "midsession run a.yaml --testbed netns --seed 7 -k '[n=1]'"
     assert replay_command("compose", "a.yaml", 7, "[n=1]") == "SCENARIO=a.yaml SEED=7 VARIANT='[n=1]' make up"
+    assert replay_command("compose", "a.yaml", 7, fleets=2) == "SCENARIO=a.yaml SEED=7 make up"
+    assert replay_command("compose", "a.yaml", 7, fleets=8) == "SCENARIO=a.yaml SEED=7 CLIENTS=8 make up"
     assert replay_command("moon", "a.yaml", 7) == ""

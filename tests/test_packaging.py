@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from midsession.errors import EnvironmentLacks
+
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ("base-image", "clean", "compose", "engine", "images", "lint", "test", "uml", "up", "venv")
 
@@ -343,7 +345,7 @@ def test_an_engine_that_dies_at_its_start_is_reported(machine: Machine) -> None:
     machine.install("docker", "exit 1")
     machine.install("dockerd", "echo no cgroups for me; exit 1")
     done = machine.run("engine", "touch", str(machine.programs / "ran"))
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "no cgroups for me" in done.stderr
     assert not (machine.programs / "ran").exists()
 
@@ -364,6 +366,15 @@ def test_a_scenario_that_no_container_can_see_is_refused_at_once(
     machine.environment["SCENARIO"] = scenario
     done = machine.run("up")
     assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+    assert not machine.calls("docker")
+
+
+def test_a_number_of_clients_that_is_none_is_refused_at_once(machine: Machine) -> None:
+    """In the project's words, not in Compose's."""
+    machine.install("docker", "exit 0")
+    machine.environment["CLIENTS"] = "abc"
+    done = machine.run("up")
+    assert (done.returncode, done.stderr.strip()) == (4, "up: CLIENTS=abc is no number of containers")
     assert not machine.calls("docker")
 
 
@@ -398,14 +409,14 @@ def test_a_project_that_cannot_be_taken_away_fails_the_run(machine: Machine) -> 
 
 
 def test_a_missing_engine_is_named_with_its_remedy(machine: Machine) -> None:
-    """No traceback, no `command not found`: what to install."""
+    """No traceback, no `command not found`: what to install, and Midsession's own code for what is missing."""
     bare = machine.programs
     for needed in ("bash", "dirname", "id", "env"):
         found = next(p for p in map(Path, ("/usr/bin", "/bin")) if (p / needed).exists())
         (bare / needed).symlink_to(found / needed)
     machine.environment["PATH"] = str(bare)
     done = machine.run("engine", "true")
-    assert done.returncode == 1
+    assert done.returncode == EnvironmentLacks.exit_code
     assert "docker.io" in done.stderr
 
 

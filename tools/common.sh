@@ -6,9 +6,15 @@ CACHE=${MIDSESSION_CACHE:-$ROOT/.cache}
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
+# The exit codes are Midsession's own: something is missing here, or something of ours broke.
+lacks() {
+  say "$*"
+  exit 10
+}
+
 fail() {
   say "$*"
-  exit 1
+  exit 3
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -31,5 +37,5 @@ find_python() {
       return
     fi
   done
-  fail "needs Python 3.11 or newer with its venv module (Debian: apt-get install python3-venv); PYTHON=… names another one"
+  lacks "needs Python 3.11 or newer with its venv module (Debian: apt-get install python3-venv); PYTHON=… names another one"
 }

@@ -135,7 +135,9 @@ class ComposeTestbed:
             if not count:
                 raise EnvironmentLacks(
                     f"this Compose project has no running service {name!r}",
-                    f"add a service {name!r} whose entry point is the agent, or name the scenario's service 'server'",
+                    f"give it one container or more (CLIENTS=1, --scale {name}=1)"
+                    if name == CLIENT_SERVICE
+                    else f"add a service {name!r} whose entry point is the agent, or call the scenario's 'server'",
                     slug="no-such-compose-service",
                 )
         try:

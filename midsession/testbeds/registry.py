@@ -22,9 +22,10 @@ AUTO = "auto"
 class TestbedEntry:
     """A testbed: one sentence about it, where its class is, and the command that runs a scenario on it.
 
-    `command` is in parts, in which `{source}`, `{seed}`, `{variant}` and `{runs}` stand for the path, the seed, the
-    name of one combination of the matrix, and the folder for the runs' directories, quoted for a shell; a part whose
-    value is empty is left out.
+    `command` is in parts, in which `{source}`, `{seed}`, `{variant}`, `{runs}` and `{fleets}` stand for the path, the
+    seed, the name of one combination of the matrix, the folder for the runs' directories, and the number of client
+    hosts, where it is not `fleets`, which is what it is unless told; all quoted for a shell. A part whose value is
+    empty is left out.
     """
 
     name: str
@@ -32,6 +33,7 @@ class TestbedEntry:
     module: str
     class_name: str
     command: tuple[str, ...]
+    fleets: int = 0
     many: bool = True
     """Whether it can serve several runs beside each other."""
     pruner: str = ""
@@ -46,7 +48,8 @@ TESTBEDS = {
             "the containers of the Compose project that Midsession is a service of (`make up`)",
             "midsession.testbeds.compose",
             "ComposeTestbed",
-            ("SCENARIO={source}", "SEED={seed}", "VARIANT={variant}", "make up"),
+            ("SCENARIO={source}", "SEED={seed}", "VARIANT={variant}", "CLIENTS={fleets}", "make up"),
+            fleets=2,
             many=False,
         ),
         TestbedEntry(
@@ -136,12 +139,16 @@ def make(name: str) -> Testbed:
     return testbed
 
 
-def replay_command(testbed: str, source: str, seed: int, variant: str = "", runs: str = "") -> str:
-    """The command that makes the same run again; empty for a testbed that is not in the table."""
+def replay_command(testbed: str, source: str, seed: int, variant: str = "", runs: str = "", fleets: int = 0) -> str:
+    """The command that makes the same run again, on so many client hosts (0: nobody knows).
+
+    Empty for a testbed that is not in the table.
+    """
     entry = TESTBEDS.get(testbed)
     if entry is None:
         return ""
-    values = {"source": source, "seed": str(seed), "variant": variant, "runs": runs}
+    other = str(fleets) if fleets not in (0, entry.fleets) else ""
+    values = {"source": source, "seed": str(seed), "variant": variant, "runs": runs, "fleets": other}
     empty = [f"{{{name}}}" for name, value in values.items() if not value]
     parts = [part for part in entry.command if not any(name in part for name in empty)]
     return " ".join(parts).format(**{name: shlex.quote(value) for name, value in values.items()})

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -182,3 +183,33 @@ def test_a_typo_exits_4_with_place_and_remedy(project: Project) -> None:
     assert "scenarios/typo.scenario.yaml:32:5: unknown" in done.stdout + done.stderr
     assert "did you mean 'kill'" in done.stdout + done.stderr
     assert not list((project.directory / "runs").iterdir())
+
+
+# --- make up, by its script ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.docker
+def test_an_interrupted_up_tells_the_end_and_takes_all_away() -> None:
+    """Ctrl-C: Compose shows nothing more, the script does; exit code 2, and the project is gone."""
+    process = subprocess.Popen(
+        ["tools/engine", "tools/up"], cwd=ROOT, env={**os.environ, "SEED": "7", "SCENARIO": ""},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if "took effect" in line:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    rest, _ = process.communicate(timeout=UP_S)
+    assert process.returncode == 2, "".join(said) + rest
+    verdict = next(line for line in rest.splitlines() if line.startswith("INTERRUPTED"))
+    assert "The server is killed mid-session" in verdict
+    directory = Path(rest.split("  run ", 1)[1].split()[0])
+    assert (ROOT / directory / rundir.VERDICT).exists()
+    left = subprocess.run(
+        ["docker", "ps", "-aq", "--filter", f"name=midsession-.*-{process.pid}-"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert left.stdout == ""
