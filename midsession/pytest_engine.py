@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from pathlib import Path
 
@@ -23,9 +24,17 @@ class Engine:
         self._testbed, self._runs, self._keep = testbed, runs, Keep(keep)
         self._benches: dict[str, Bench] = {}
         self._loop = asyncio.Runner()
+        self._here = Path.cwd()
 
     def perform(self, plan: Plan) -> Run:
-        """Run a plan on the testbed that serves it. Raises KeyboardInterrupt when Ctrl-C ended it."""
+        """Run a plan on the testbed that serves it. Raises KeyboardInterrupt when Ctrl-C ended it.
+
+        What plan and options name is where it was when they were read, wherever a fixture has gone since.
+        """
+        with contextlib.chdir(self._here):
+            return self._perform(plan)
+
+    def _perform(self, plan: Plan) -> Run:
         running = self._loop.get_loop().create_task(self._bench(plan).perform(plan))
         try:
             run = self._loop.run(_result(running))

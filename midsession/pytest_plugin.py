@@ -96,6 +96,7 @@ class ScenarioFile(pytest.File):
             name = f"{self.path.name.removesuffix(SUFFIX)}{variant(plan)}"
             item = ScenarioItem.from_parent(self, name=name, callobj=_Perform(engine, plan))
             _mark(item, plan.tags)
+            item.extra_keyword_matches.update(f"{key}:{value}" for key, value in plan.matrix.items())
             item.user_properties += [("seed", plan.seed), ("scenario", plan.source)]
             yield item
 
@@ -145,10 +146,11 @@ class _Perform:
 
         try:
             run = self._engine.perform(self._plan)
+            why = run.explain() if run.exit_code else ""
         except MidsessionError as error:
-            pytest.fail(str(error), pytrace=False)
-        if run.exit_code:
-            pytest.fail(run.explain(), pytrace=False)
+            why = str(error)
+        if why:
+            pytest.fail(why, pytrace=False)
 
 
 # --- Python tests --------------------------------------------------------------------------------------------------

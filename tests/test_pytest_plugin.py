@@ -61,6 +61,45 @@ def test_one_item_for_each_combination_with_the_same_ids_every_time(pytester: py
     assert collected == [everything, everything, everything[2:], everything[1:]]
 
 
+def test_a_combination_is_chosen_by_k(pytester: pytest.Pytester) -> None:
+    """As the docs have it."""
+    pytester.makefile(".scenario.yaml", sizes=MATRIX)
+    said = pytester.runpytest_subprocess("--collect-only", "-q").outlines
+    (first, *others) = [line for line in said if "::" in line]
+    assert others
+    chosen = first.partition("[")[2].rstrip("]").replace("=", ":")
+    result = pytester.runpytest_subprocess("--collect-only", "-q", "-k", chosen)
+    assert [line for line in result.outlines if "::" in line] == [first]
+
+
+@pytest.mark.netns
+def test_a_fixture_may_go_elsewhere(pytester: pytest.Pytester) -> None:
+    """What the scenario names is still found, and the run's directory is where the option says."""
+    pytester.makefile(".scenario.yaml", good=GOOD + "  - python: judge.py::anything\n")
+    pytester.makepyfile(judge="def anything(history):\n    assert history.events('done')\n")
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture(autouse=True)
+        def elsewhere(tmp_path, monkeypatch):
+            monkeypatch.chdir(tmp_path)
+        """
+    )
+    result = pytester.runpytest_subprocess(*NETNS, "good.scenario.yaml", "-p", "no:cacheprovider", timeout=120)
+    result.assert_outcomes(passed=1)
+    assert len(list((pytester.path / "runs").iterdir())) == 1
+
+
+def test_what_this_machine_lacks_is_told_once(pytester: pytest.Pytester) -> None:
+    """As a failure of one line, and not as an error while another was handled."""
+    pytester.makefile(".scenario.yaml", good=GOOD)
+    result = pytester.runpytest_subprocess("--midsession-testbed", "moon", "-p", "no:cacheprovider", timeout=60)
+    result.assert_outcomes(failed=1)
+    assert "During handling" not in str(result.stdout)
+    assert sum("unknown testbed 'moon'" in line for line in result.outlines if not line.startswith("FAILED")) == 1
+
+
 def test_a_tag_is_registered_and_does_nothing_but_select(pytester: pytest.Pytester) -> None:
     """Strict markers know it; one that is called like a marker that acts (`skip`, `timeout`) does not act."""
     pytester.makefile(".scenario.yaml", good=GOOD.replace("services:", "tags: [slow-one, skip, timeout]\nservices:"))

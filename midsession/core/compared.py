@@ -15,6 +15,8 @@ from midsession.core.record import Record
 Word = str | tuple[Any, ...]
 AROUND = 2
 MOST_LINES = 30
+MOST_COMPARED = 400
+"""How many events of each side are compared from the first difference on: comparing is quadratic."""
 
 
 class EventSequence(Sequence[Word]):
@@ -47,8 +49,9 @@ class EventSequence(Sequence[Word]):
             return [f"{len(self)} events are not equal to a {type(expected).__name__}"]
         wanted = list(expected)
         head = f"{len(self)} events, where {len(wanted)} were expected (- missing, + not expected):"
-        lines = [line for group in _groups(wanted, self._words) for line in self._told(group, wanted)]
-        return [head, *_cut(lines)]
+        groups, rest = _groups(wanted, self._words)
+        lines = [line for group in groups for line in self._told(group, wanted)]
+        return [head, *_cut(lines, rest)]
 
     def _told(self, group: list[tuple[str, int, int, int, int]], wanted: list[Word]) -> Iterator[str]:
         for kind, low, high, first, last in group:
@@ -85,9 +88,24 @@ class EventCounts(dict[Any, int]):
         return f"{line}; the first: {_where(self._first[key], self._begun_ns)}" if key in self._first else line
 
 
-def _groups(wanted: Sequence[Word], seen: Sequence[Word]) -> Iterator[list[tuple[str, int, int, int, int]]]:
-    matcher = SequenceMatcher(None, list(map(repr, wanted)), list(map(repr, seen)), autojunk=False)
-    yield from matcher.get_grouped_opcodes(AROUND)
+Groups = list[list[tuple[str, int, int, int, int]]]
+
+
+def _groups(wanted: Sequence[Word], seen: Sequence[Word]) -> tuple[Groups, int]:
+    """The differences, with what is around them, and how many events lie beyond those that were compared."""
+    ours, theirs = list(map(repr, wanted)), list(map(repr, seen))
+    same = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    begin = max(0, same - AROUND)
+    end = same + MOST_COMPARED
+    matcher = SequenceMatcher(None, ours[begin:end], theirs[begin:end], autojunk=False)
+    groups = [
+        [(kind, low + begin, high + begin, first + begin, last + begin) for kind, low, high, first, last in group]
+        for group in matcher.get_grouped_opcodes(AROUND)
+    ]
+    rest = max(0, len(ours) - end, len(theirs) - end)
+    if rest and len(groups) > 1 and groups[-1][-1][0] != "equal":
+        groups.pop()  # where the comparison ends, one side is ahead of the other
+    return groups, rest
 
 
 def _shown(word: Any) -> str:
@@ -103,6 +121,9 @@ def _where(record: Record, begun_ns: int) -> str:
     return f"{who} at {(record.t_ns - begun_ns) / 1e9:.3f} s"
 
 
-def _cut(lines: list[str]) -> list[str]:
+def _cut(lines: list[str], beyond: int = 0) -> list[str]:
+    """Not more than helps. `beyond`: so many events were not compared."""
     left = len(lines) - MOST_LINES
-    return [*lines[:MOST_LINES], f"… and {left} lines more"] if left > 0 else lines
+    if left > 0:
+        return [*lines[:MOST_LINES], f"… and {left + beyond} lines more"]
+    return [*lines, f"… not compared: {beyond} events after these"] if beyond else lines

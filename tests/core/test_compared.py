@@ -39,6 +39,26 @@ def test_a_sequence_says_what_is_missing_and_what_is_too_much(world: World) -> N
     assert sequence.difference(3) == ["3 events are not equal to a int"]
 
 
+def test_a_long_sequence_is_compared_as_far_as_helps() -> None:
+    """From the first difference on, and not for minutes; what was not compared is said."""
+    w = World(talkers=1)
+    client = w.client("talkers-1").connects(0.1)
+    for n in range(3000):
+        client.says("sent", 0.2 + n / 1000, n=n).says("replied", 0.2005 + n / 1000, n=n)
+    sequence = w.history().events("sent", "replied").sequence("n")
+    expected = list(sequence)
+    del expected[2501]
+    told = sequence.difference(expected)
+    assert [line.partition("  talkers-1")[0] for line in told[1:]] == [
+        "  ('replied', 1249)",
+        "  ('sent', 1250)",
+        "+ ('replied', 1250)",
+        "  ('sent', 1251)",
+        "  ('replied', 1251)",
+        f"… not compared: {6000 - 2501 - 400} events after these",
+    ]
+
+
 def test_counts_are_equal_to_a_dict(world: World) -> None:
     """By event, or by the value of a field."""
     history = world.history()
