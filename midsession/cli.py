@@ -90,6 +90,12 @@ def _carry_out() -> int:
         return INTERRUPTED
     except SystemExit as left:
         return _TYPERS.get(left.code, ERROR) if left.code is None or isinstance(left.code, int) else ERROR
+    except Exception:  # noqa: BLE001 - whatever it is, it is ours, and must not be taken for a broken promise
+        import traceback
+
+        traceback.print_exc()
+        _complain("this is a mistake of Midsession's own; please report it with the lines above  [crash]")
+        return ERROR
     return 0
 
 
@@ -191,7 +197,8 @@ def check(
         Path | None, typer.Option(help="A YAML file with a list `checks`, instead of the run's own.")
     ] = None,
 ) -> None:
-    """Judge a stored run again, and exit with its verdict. Runs nothing and writes nothing."""
+    """Judge a stored run again, and exit with its verdict. Writes nothing and runs nothing, but for the functions of
+    `python:` checks, which are read from where the run's plan says: judge no directory that you do not trust."""
     from midsession.door import judged
 
     raise Done(_tell(judged(directory, checks=checks)))

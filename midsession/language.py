@@ -233,9 +233,16 @@ def _combinations(tree: Node, env: Mapping[str, str] | None) -> list[dict[str, S
 
 def _source(path: Path) -> bytes:
     try:
-        return read_regular(path, LIMITS.bytes + 1)
+        return read_regular(_writable(path), LIMITS.bytes + 1)
     except (OSError, ValueError, Wrong) as error:
         raise ScenarioError([Problem(_reason(error), "unreadable", Place(str(path), 1, 1))]) from None
+
+
+def _writable(path: Path) -> Path:
+    """The path, if plans, logs and reports can hold it. Raises Wrong."""
+    if not str(path).isprintable():
+        raise Wrong("unreadable", "its path holds what is no text, and would stand in logs and reports: rename it")
+    return path
 
 
 def _reason(error: Exception) -> str:

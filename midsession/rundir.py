@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import msgspec
 
 from midsession.checks import always, build
-from midsession.core.history import History
+from midsession.core.history import CONDUCTOR, History
 from midsession.core.judge import judge
 from midsession.core.logfile import LogFile, read_log
 from midsession.core.plan import Plan
+from midsession.core.record import Event
 from midsession.core.verdict import Verdict
 from midsession.core.wrong import Wrong
 from midsession.errors import MidsessionError
@@ -50,10 +51,30 @@ def read_plan(directory: Path) -> Plan:
     return _decoded(directory / PLAN, Plan.from_json)
 
 
-def read_run(directory: Path) -> dict[str, Any]:
-    """The content of run.json; empty when there is none. Raises NotARun when it is not a JSON object."""
+class Facts(TypedDict, total=False):
+    """What run.json may hold, see docs/run-directory.md; a run that was killed has less."""
+
+    run: str
+    name: str
+    seed: int
+    plan: str
+    testbed: str
+    runs: str
+    started: str
+    ended: str
+    t0_ns: int
+    why_ended: str
+    hosts: dict[str, dict[str, str]]
+    placement: dict[str, list[str]]
+    unfired: list[dict[str, str]]
+    problems: list[str]
+    versions: dict[str, str]
+
+
+def read_run(directory: Path) -> Facts:
+    """The content of run.json; empty when there is none. Raises NotARun when it holds something else."""
     path = directory / RUN
-    return _decoded(path, lambda data: msgspec.json.decode(data, type=dict[str, Any])) if path.exists() else {}
+    return _decoded(path, lambda data: msgspec.json.decode(data, type=Facts)) if path.exists() else {}
 
 
 def read_files(directory: Path) -> dict[str, LogFile]:
@@ -67,17 +88,19 @@ def read_files(directory: Path) -> dict[str, LogFile]:
 def read_history(directory: Path) -> History:
     """The history of a stored run. Raises NotARun; a cut, corrupt or missing log is no error but a gap in it."""
     run = read_run(directory)
-    return History.of(read_plan(directory), read_files(directory), _hosts(run), _name(run))
+    return History.of(read_plan(directory), read_files(directory), _hosts(run), run.get("run", ""))
 
 
 def judge_run(directory: Path, history: History | None = None, problems: Sequence[str] = ()) -> Verdict:
     """Judge a stored run; the same run gives the same verdict, byte for byte. Raises NotARun.
 
     `history` spares reading it again; `problems` are those of the harness that a full disk may have kept from run.json.
+    Those that the conductor's log has count too, whatever has become of run.json.
     """
     history = read_history(directory) if history is None else history
-    stored = [str(problem) for problem in read_run(directory).get("problems") or []]
-    return judge_history(history, [*stored, *(problem for problem in problems if problem not in stored)])
+    noted = [str(r.fields.get("text")) for r in history.events(Event.NOTE).on(CONDUCTOR) if r.fields.get("problem")]
+    stored = read_run(directory).get("problems", [])
+    return judge_history(history, list(dict.fromkeys([*stored, *noted, *problems])))
 
 
 def mending(plan: Plan) -> frozenset[str]:
@@ -139,13 +162,8 @@ def _shown(path: Path) -> str:
     return os.fsencode(path.name).decode("utf-8", "backslashreplace")
 
 
-def _name(run: dict[str, Any]) -> str:
-    return str(run.get("run") or "")
-
-
-def _hosts(run: dict[str, Any]) -> list[str]:
-    hosts = run.get("hosts")
-    return [str(name) for name in hosts] if isinstance(hosts, dict) else []
+def _hosts(run: Facts) -> list[str]:
+    return list(run.get("hosts", ()))
 
 
 def _decoded(path: Path, decode: Callable[[bytes], T]) -> T:

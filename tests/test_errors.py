@@ -14,12 +14,16 @@ ROOT = Path(__file__).parent.parent
 CALLS = {"Wrong": 0, "_wrong": 0, "Problem": 1, "HarnessError": 1, "EnvironmentLacks": 2}
 MADE_BY_NOUN = {"unknown-key", "unknown-verb", "unknown-action"}  # f"unknown-{cls.noun}"
 TABLES = {"_SLUGS"}
+AT_THE_END = re.compile(r"  \[([a-z][a-z0-9-]+)\]$")
+"""A message that is printed as it stands."""
 
 
 def raised() -> Iterator[str]:
     """Every slug literal of the package: arguments of the errors' constructors, defaults, and tables of slugs."""
     for path in sorted((ROOT / "midsession").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield from AT_THE_END.findall(node.value)
             if isinstance(node, ast.Call):
                 yield from _of_call(node)
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in TABLES:

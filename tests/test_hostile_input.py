@@ -246,3 +246,11 @@ def test_no_expression_hangs_the_run(regex: str) -> None:
     assert isinstance(found, Lines)
     found.test(VICTIM, Names(1, "g", "g-1", "r"), 1)
     assert resource.getrusage(resource.RUSAGE_THREAD).ru_utime - began < 1.0
+
+
+def test_a_path_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """File names are bytes; plans and reports are UTF-8."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.scenario.yaml"))
+    path.write_text("name: x\n")
+    with pytest.raises(ScenarioError, match="rename it"):
+        language.load(path)

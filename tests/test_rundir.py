@@ -74,6 +74,18 @@ def test_problems_of_the_harness_make_a_stored_run_an_error(tmp_path: Path) -> N
     assert rundir.judge_run(tmp_path).status is Status.ERROR
 
 
+def test_a_problem_outlives_its_run_json(tmp_path: Path) -> None:
+    """The conductor's log says it too."""
+    w = stored(tmp_path)
+    w.conducts("note", 1.2, text="the agent of server is gone", problem=True)
+    (tmp_path / "run.json").unlink()
+    for name, data in w.encoded().items():
+        (tmp_path / "events" / name).write_bytes(data)
+    verdict = rundir.judge_run(tmp_path)
+    (harness,) = [f for f in verdict.findings if f.check == "harness"]
+    assert (verdict.status, harness.seen) == (Status.ERROR, "the agent of server is gone")
+
+
 def test_a_log_whose_name_is_no_text_is_a_gap_that_can_be_written_down(tmp_path: Path) -> None:
     """File names are bytes, verdicts are UTF-8."""
     stored(tmp_path)
@@ -110,6 +122,9 @@ def test_a_deleted_log_is_a_gap_and_not_a_crash(tmp_path: Path) -> None:
         (lambda d: (d / "plan.json").write_bytes(b"{"), "plan.json"),
         (lambda d: (d / "plan.json").write_bytes(b'{"name": "\xff"}'), "plan.json"),
         (lambda d: (d / "run.json").write_bytes(b"[]"), "run.json"),
+        (lambda d: (d / "run.json").write_bytes(b'{"problems": 7}'), "run.json"),
+        (lambda d: (d / "run.json").write_bytes(b'{"versions": 7}'), "run.json"),
+        (lambda d: (d / "run.json").write_bytes(b'{"hosts": {"server": 7}}'), "run.json"),
         (lambda d: (d / "events").rename(d / "elsewhere"), "events"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from signal import Signals
 from typing import ClassVar
 
 from midsession.checks import words
@@ -11,6 +12,7 @@ from midsession.checks.base import Check
 from midsession.core.history import AGENT, History
 from midsession.core.record import Event, Record
 from midsession.core.verdict import Finding, Status
+from midsession.core.wrong import Wrong, did_you_mean, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,15 @@ class Exit(Check):
     signal: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError unless exactly one of `code` and `signal` is given."""
+        """Raises ValueError unless exactly one of `code` and `signal` is given, and Wrong for what is none."""
         if (self.code is None) == (self.signal is None):
             raise ValueError("say how it exits: either 'code' or 'signal'")
+        if self.code is not None and not 0 <= self.code <= 255:
+            raise Wrong("bad-value", f"no program exits with code {self.code}", "a code is from 0 to 255")
+        if self.signal is not None and f"SIG{self.signal}" not in Signals.__members__:
+            names = [name.removeprefix("SIG") for name in Signals.__members__]
+            known = did_you_mean(self.signal.upper().removeprefix("SIG"), names)
+            raise Wrong("bad-value", f"there is no signal {quoted(self.signal)}", known or "write it like KILL")
 
     @property
     def promise(self) -> str:

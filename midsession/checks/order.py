@@ -49,7 +49,7 @@ class Order(Check):
         chains = dict(self._chains(history))
         watches = [watch(history, pattern) for pattern in self.order]
         unknown = list(dict.fromkeys(u for w in watches for u in w.unknown))
-        broken = {name: why for name, chain in chains.items() if (why := self._broken(chain))}
+        broken = {name: why for name, chain in chains.items() if (why := self._broken(chain, history.comparable))}
         missing_only = [name for name in broken if None in chains[name]]
         # What is missing from a log that is not whole may have happened.
         failed = [name for name in broken if name not in missing_only or not unknown]
@@ -78,13 +78,13 @@ class Order(Check):
             if client in alive or any(client in seen for seen in by_client):
                 yield client, [seen[client].first if client in seen else None for seen in by_client]
 
-    def _broken(self, chain: list[Record | None]) -> str:
+    def _broken(self, chain: list[Record | None], comparable: bool) -> str:
         for pattern, record in zip(self.order, chain, strict=True):
             if record is None:
                 return f"no {pattern}"
         records = [r for r in chain if r]
         for (_, first), (pattern, second) in pairwise(zip(self.order, records, strict=True)):
-            if not happened_before(first, second):
+            if not happened_before(first, second, comparable):
                 return f"{pattern} came {(first.t_ns - second.t_ns) / 1e6:.3f} ms too early"
         return ""
 
@@ -103,13 +103,15 @@ class Order(Check):
 _ALL = "overall"
 
 
-def happened_before(first: Record, second: Record) -> bool:
+def happened_before(first: Record, second: Record, comparable: bool) -> bool:
     """Whether one record stands before another: by number in one file, by instant between files.
 
-    Raises CannotTell for the same instant in two files.
+    Raises CannotTell for the same instant in two files, and for two files where clocks are not `comparable`.
     """
     if (first.host, first.writer, first.incarnation) == (second.host, second.writer, second.incarnation):
         return first.seq < second.seq
+    if not comparable:
+        raise CannotTell(f"{first.event} and {second.event} stand in two logs, whose clocks cannot be compared")
     if first.t_ns == second.t_ns:
         raise CannotTell(f"{first.event} and {second.event} bear the same instant in two logs")
     return first.t_ns < second.t_ns

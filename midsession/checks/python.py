@@ -69,16 +69,19 @@ class Python(Check):
     def judge(self, history: History) -> Finding:
         """Ask the function."""
         function = self._function(history)
+        support = sum(1 for client in history.plan.clients if history.of_client(client))
+        if not support:
+            raise CannotTell("nothing in scope: no client did anything")
         promise = next(iter((function.__doc__ or "").strip().splitlines()), self.promise)
         try:
             answer = function(history)
         except AssertionError as broken:
-            return self._finding(Status.FAIL, promise, str(broken) or "an assert without a text failed", 1)
+            text = str(broken).encode("utf-8", "backslashreplace").decode()
+            return self._finding(Status.FAIL, promise, text or "an assert without a text failed", 1)
         except SystemExit as left:
             raise RuntimeError(f"it tried to exit ({left.code})") from left
         if isinstance(answer, Finding):
             return msgspec.structs.replace(answer, check=self.kind)
-        support = sum(1 for client in history.plan.clients if history.of_client(client))
         if answer is None or answer is True:
             return self._finding(Status.PASS, promise, f"{self.python} says so", support)
         if answer is False:

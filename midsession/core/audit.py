@@ -110,7 +110,7 @@ def _audit_one(check: CheckPlan, run: _Run) -> Audited:
 
 def _toothed(check: CheckPlan, run: _Run, as_it_was: Finding) -> tuple[str, str, int]:
     """How the check was brought to fail (empty: not at all), what it then said, and how many spoilt runs it took."""
-    if as_it_was.status is not Status.PASS:
+    if as_it_was.status in (Status.FAIL, Status.ERROR):
         return "in this run as it is", as_it_was.seen, 1
     tried = 0
     for spoilt, spoil in _spoils(check, run.history, run.files):
@@ -118,7 +118,9 @@ def _toothed(check: CheckPlan, run: _Run, as_it_was: Finding) -> tuple[str, str,
         finding = run.judge(check, spoil())
         if finding.status is Status.FAIL:
             return spoilt, finding.seen, tried
-    return "", f"it passes in all of {tried} spoilt runs", tried
+    said = "passes" if as_it_was.status is Status.PASS else f"is {as_it_was.status} in this run and fails"
+    in_ = "all" if as_it_was.status is Status.PASS else "none"
+    return "", f"it {said} in {in_} of {tried} spoilt runs", tried
 
 
 # --- spoiling ------------------------------------------------------------------------------------------------------
@@ -167,13 +169,37 @@ def _fields(args: object) -> dict[str, Any]:
         if isinstance(inner, Mapping):
             found |= inner.get("where", {})
             found |= {"how": inner["as_"]} if inner.get("as_") else {}
-            text = inner.get("contains") or inner.get("matches")
-            # The plain characters of an expression: what it matches, where it is a simple one.
-            found |= (
-                {"text": re.sub(r"\\[bBAzdDwWsSpP]|[\\^$.|?*+()\[\]{}]", "", text)} if isinstance(text, str) else {}
-            )
+            found |= _text(inner)
             found |= _fields(list(_inner(inner))) if inner is not args else {}
     return found
+
+
+def _text(args: Mapping[str, Any]) -> dict[str, Any]:
+    """A line that a `contains` or `matches` finds; of an expression, where it is a simple one."""
+    contains, matches = args.get("contains"), args.get("matches")
+    if isinstance(contains, str):
+        return {"text": contains}
+    return {"text": _matched(matches)} if isinstance(matches, str) else {}
+
+
+_CLASSES = {"d": "0", "w": "a", "s": " ", "D": "a", "W": " ", "S": "a", "b": "", "B": "", "A": "", "z": ""}
+_PART = re.compile(
+    r"\\(?P<escaped>.)|\[(?P<set>[^^\]\\])[^\]]*\]|(?P<not>\[\^[^\]]*\])|\|[^()|]*|(?P<any>\.)|\(\?:|\{[0-9,]*\}|[\^$?*+()]"
+)
+
+
+def _matched(expression: str) -> str:
+    """What a simple expression matches: its plain characters, one for a class or a set, of branches the first.
+
+    `^ERROR \\d+$` gives `ERROR 0`.
+    """
+
+    def plain(part: re.Match[str]) -> str:
+        if part["escaped"]:
+            return _CLASSES.get(part["escaped"], part["escaped"])
+        return part["set"] or ("a" if part["any"] or part["not"] else "")
+
+    return _PART.sub(plain, expression)
 
 
 def _each(files: Files, event: str, change: Callable[[Record], Record | None]) -> Files:

@@ -91,10 +91,19 @@ def _safely(check: Judge, history: History) -> Finding:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a check raises, the run ends with a verdict that says so
         return _crashed(check.kind, check.promise, error)
+    try:
+        finding = _sound(finding)
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        return _crashed(check.kind, check.promise, TypeError(f"its finding is none: {error}"))
     if finding.status is Status.PASS and finding.support < 1:
         seen = f"nothing in scope: {finding.seen}"
         return msgspec.structs.replace(finding, status=Status.INCONCLUSIVE, seen=seen)
     return finding
+
+
+def _sound(finding: Finding) -> Finding:
+    """A finding as it will be read back: made of what it must be made of, whoever wrote the check."""
+    return msgspec.json.decode(msgspec.json.encode(finding), type=Finding)
 
 
 _NAMES_CLIENTS = frozenset({"of", "every", "clients", "with_", "read_by"})
@@ -120,7 +129,7 @@ def _groups_in(args: object, plan: Plan) -> Iterator[str]:
 
 
 def _crashed(kind: str, promise: str, error: BaseException) -> Finding:
-    text = f"the check crashed: {type(error).__name__}: {error}"
+    text = f"the check crashed: {type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
     return Finding(check=kind, status=Status.ERROR, promise=promise, seen=text)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from midsession.core.loader import LIMITS, Limits, Node, in_order
+from midsession.core.scalars import is_in_range
 from midsession.core.wrong import quoted
 from midsession.errors import Place, Problem, ScenarioError
 
@@ -42,7 +43,13 @@ class _Objects:
             return self._mapping(value, path, depth, place)
         if isinstance(value, list | tuple):
             return Node([self.node(inner, f"{path}[{n}]", depth + 1) for n, inner in enumerate(value)], place)
-        if value is None or isinstance(value, str | int | float):
+        if value is None or isinstance(value, str | bool):
+            return Node(value, place)
+        if isinstance(value, int | float):
+            if not is_in_range(value):
+                text = "the number is infinite, not a number, or absurdly long"
+                self.problems.append(Problem(text, "number-range", place, "as in YAML"))
+                return Node(None, place)
             return Node(value, place)
         remedy = "use dicts, lists, texts, numbers and booleans, as in YAML"
         self.problems.append(

@@ -42,6 +42,11 @@ def resolve(text: str) -> Scalar:
     return text
 
 
+def is_in_range(number: int | float) -> bool:
+    """Whether YAML text could hold such a number."""
+    return abs(number) < 10**_MAX_DIGITS if isinstance(number, int) else math.isfinite(number)
+
+
 def _number(text: str, convert: Callable[[str], int | float]) -> int | float:
     if len(text) > _MAX_DIGITS:
         raise Wrong("number-range", f"the number {quoted(text, 30)} is too long", "quote it if it is text")

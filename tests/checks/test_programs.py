@@ -134,6 +134,15 @@ def test_exit_wants_one_way(how: dict[str, Any]) -> None:
         build("exit", {"exit": {"service": "server"}, **how})
 
 
+@pytest.mark.parametrize(
+    "how", [{"signal": "SIGKILL"}, {"signal": "kill"}, {"signal": "FOO"}, {"code": 300}, {"code": -9}]
+)
+def test_exit_wants_a_signal_and_a_code_that_there_are(how: dict[str, Any]) -> None:
+    """Nothing could ever keep the others."""
+    with pytest.raises(ValueError, match=r"no signal '|no program exits"):
+        build("exit", {"exit": {"service": "server"}, **how})
+
+
 def spoken() -> World:
     """The server says three lines."""
     w = killed()

@@ -68,15 +68,33 @@ def test_a_question_without_an_answer_is_inconclusive() -> None:
     assert told(w, "talkers_after_the_crash").status is Status.INCONCLUSIVE
 
 
-@pytest.mark.parametrize("function", ["crashes", "exits", "says_a_number"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        *("crashes", "exits", "says_a_number", "crashes_with_half_a_character"),
+        *("finds_a_status_that_is_none", "finds_support_in_words", "finds_witnesses_that_are_none"),
+    ],
+)
 def test_a_function_that_breaks_is_an_error(function: str) -> None:
     """T7: never a pass, also not by exiting with 0."""
     assert told(talk(), function).status is Status.ERROR
 
 
 def test_without_any_client_nothing_is_kept() -> None:
-    """T4: silence over an empty history."""
+    """T4: silence over an empty history, whatever the function would say of it."""
     assert told(World(talkers=2), "nobody_was_lost").status is Status.INCONCLUSIVE
+    assert told(World(talkers=2), "passes_as_a_word").status is Status.INCONCLUSIVE
+
+
+def test_a_finding_means_what_it_says_in_words_too() -> None:
+    """A status as a plain string is that status, and a pass without support is none."""
+    assert told(talk(), "passes_as_a_word").status is Status.INCONCLUSIVE
+
+
+def test_a_failed_assert_may_say_anything() -> None:
+    """Also what no file could hold."""
+    finding = told(talk(), "asserts_half_a_character")
+    assert (finding.status, "\\ud800" in finding.seen) == (Status.FAIL, True)
 
 
 def test_without_the_file_nobody_can_tell(tmp_path: Path) -> None:

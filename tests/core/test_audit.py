@@ -116,3 +116,35 @@ def test_a_check_that_passes_over_no_record_is_toothless_though_it_can_fail() ->
     (found,) = audit(w.plan, w.files(), [], lambda *_: Content())
     assert (found.over_nothing, found.can_fail) == (Status.PASS, False)
     assert found.seen == "it passes over no record at all"
+
+
+def test_a_check_that_is_only_ever_in_doubt_has_not_been_seen_to_fail() -> None:
+    """Inconclusive in the run as it is, and over every spoilt one: nothing that could happen would break it."""
+
+    class Doubt(Content):
+        def judge(self, history: History) -> Finding:
+            """Cannot tell, whatever there is."""
+            return Finding(check="content", status=Status.INCONCLUSIVE, promise=self.promise, seen="who knows")
+
+    w = run().check("content")
+    (found,) = audit(w.plan, w.files(), [], lambda *_: Doubt())
+    assert (found.passed, found.can_fail) == (False, False)
+    assert found.tried > 1
+    assert found.seen == f"it is inconclusive in this run and fails in none of {found.tried} spoilt runs"
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        {"contains": "Traceback (most"},
+        {"contains": "a.b"},
+        {"matches": r"^ERROR \d+$"},
+        {"matches": r"a\.b"},
+        {"matches": "(panic|fatal): [a-z]+"},
+        {"matches": "k[^ ]+ v.*"},
+    ],
+)
+def test_a_line_that_was_never_said_is_made_up(which: dict[str, str]) -> None:
+    """So that a check for its absence is seen to fail."""
+    found = audited(run(), "log", log={"service": "server", **which}, equals=0)
+    assert (found.passed, found.can_fail) == (True, True), found

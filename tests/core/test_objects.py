@@ -42,6 +42,8 @@ def test_objects_give_the_plan_of_their_yaml(tmp_path: Path) -> None:
         ({"checks": [{"never": {"event": "lost", "of": "me"}}]}, "scenario.checks[0].never.of: there is no service or"),
         ({"name": None}, "scenario.name: 'name' has no value"),
         ({1: 2}, "scenario: a key must be text, not 1"),
+        ({"matrix": {"n": [10**5000]}}, "scenario.matrix.n[0]: the number is infinite, not a number, or absurdly"),
+        ({"matrix": {"n": [float("inf")]}}, "scenario.matrix.n[0]: the number is infinite, not a number, or absurdly"),
     ],
 )
 def test_a_mistake_is_told_with_its_path(change: dict[Any, Any], message: str) -> None:

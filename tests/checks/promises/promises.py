@@ -42,3 +42,27 @@ def says_a_number(history: History) -> int:
 def always(_: History) -> bool:
     """What cannot fail."""
     return True
+
+
+def passes_as_a_word(history):
+    return Finding(check="x", status="pass", promise="p", seen="s", support=0)
+
+
+def finds_a_status_that_is_none(history):
+    return Finding(check="x", status="splendid", promise="p", seen="s", support=1)
+
+
+def finds_support_in_words(history):
+    return Finding(check="x", status="pass", promise="p", seen="s", support="much")
+
+
+def finds_witnesses_that_are_none(history):
+    return Finding(check="x", status="pass", promise="p", seen="s", support=1, witnesses=["x"])
+
+
+def crashes_with_half_a_character(history):
+    raise ValueError("\ud800")
+
+
+def asserts_half_a_character(history):
+    raise AssertionError("\ud800")
