@@ -21,7 +21,6 @@ from client.journal import Account, complain, open_log, say
 from client.orders import Lines
 from midsession.core.job import READY_LINE, Job, Signal, decode_job, decode_order
 from midsession.core.pulse import BEAT_S, Pulse
-from midsession.core.record import Event
 from midsession.errors import MidsessionError
 
 _SPARE_DESCRIPTORS = 64  # the log, the loop's own, resolvers
@@ -128,7 +127,7 @@ async def _in_a_run(job: Job, log: Sink) -> int:
     Lines(0, lambda line: fleet.obey(decode_order(line)), stop.ask).start()
     say(READY_LINE)
     ticking = asyncio.create_task(_tick(account))
-    _beat(log, Pulse(time.monotonic_ns()), over)
+    _beat(fleet, Pulse(time.monotonic_ns()), over)
     await over.wait()
     ticking.cancel()
     if fleet.over.done() and (failure := fleet.over.exception()):
@@ -161,15 +160,13 @@ async def _tick(account: Account) -> None:
         account.tick()
 
 
-def _beat(log: Sink, pulse: Pulse, over: asyncio.Event) -> None:
+def _beat(fleet: Fleet, pulse: Pulse, over: asyncio.Event) -> None:
     """Write down whenever this process was not run in time, until all is over."""
     if over.is_set():
         return
-    now_ns = time.monotonic_ns()
-    if (stall := pulse.beat(now_ns)) is not None:
-        log.add(Event.STALLED, None, None, stall, now_ns)
-        log.flush()
-    asyncio.get_running_loop().call_later(BEAT_S, _beat, log, pulse, over)
+    if (stall := pulse.beat(time.monotonic_ns())) is not None:
+        fleet.stalled(**stall)
+    asyncio.get_running_loop().call_later(BEAT_S, _beat, fleet, pulse, over)
 
 
 # --- both -------------------------------------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ import time
 from typing import Any, Protocol
 
 from client.journal import ACCOUNT_LINES, Account
+from client.lookup import Lookups
 from client.player import PacedPlayer, Player
 from midsession.core.job import Begin, Go, Job, Order, Release, Signal
 from midsession.core.plan import GroupPlan
 from midsession.core.program import Program, compile_program
+from midsession.core.record import Event
 
 
 class Sink(Protocol):
@@ -39,6 +41,7 @@ class Fleet:
     def __init__(self, job: Job, sink: Sink, account: Account) -> None:
         self.run, self.addresses = job.run, job.addresses
         self.signals: set[str] = set()
+        self.lookups = Lookups(self.stalled)
         self.flush = sink.flush
         self._add, self._account, self._counts = sink.add, account, account.counts
         self._loop = asyncio.get_running_loop()
@@ -103,6 +106,11 @@ class Fleet:
         if self._account.shown < ACCOUNT_LINES:
             self.flush()  # people read of nothing that a SIGKILL could still undo
             self._account.line(event, client, connection, fields)
+
+    def stalled(self, for_ns: int) -> None:
+        """Some client, or all of them, had to wait for us until now: what they saw late came in time perhaps."""
+        self._add(Event.STALLED, None, None, {"for_ns": for_ns}, time.monotonic_ns())
+        self.flush()
 
     def done(self, player: Player, outcome: str) -> None:
         """A client is done."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from client.lookup import Found, Lookups
 from client.trouble import name_trouble
 from midsession.core.program import Connect, Program
 from midsession.core.session import Session, State
@@ -34,6 +35,7 @@ class World(Protocol):
     run: str
     signals: set[str]
     addresses: dict[str, str]
+    lookups: Lookups
 
     def emit(self, event: str, client: str, connection: int | None, fields: dict[str, Any], t_ns: int) -> None:
         """Take one record."""
@@ -191,12 +193,11 @@ class Player(asyncio.BaseProtocol):
             raise
         return endpoint
 
-    async def _resolve(self, host: str, port: int) -> list[tuple[int, Any]]:
+    async def _resolve(self, host: str, port: int) -> Found:
         family = _literal(host)
         if family is not None:
             return [(family, (host, port))]
-        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return [(entry[0], entry[4]) for entry in found]
+        return await self._world.lookups.find(host, port)
 
     # --- what the socket does -----------------------------------------------------------------------------------------
 

@@ -189,6 +189,38 @@ def test_a_name_that_does_not_exist(loop: Loop) -> None:
     assert tape.ways == ["name"]
 
 
+def test_no_lookup_waits_for_another(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that answers none of forty clients before all have asked: each is connected."""
+    clients = 40
+    asked = threading.Barrier(clients, timeout=10)
+
+    def resolver(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        asked.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    with listening(until_end, clients) as port:
+        tape = play(loop, port, p.End(), host="server", clients=clients, timeout_s=10)
+    assert tape.outcomes == ["ok"] * clients
+
+
+def test_a_fleet_that_is_over_waits_for_no_lookup(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver says nothing until the fleet has ended and its loop is closed."""
+    over, ended = threading.Event(), threading.Event()
+
+    def resolver(*_: object, **__: object) -> list[tuple[object, ...]]:
+        over.wait(10)
+        ended.set()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    tape = play(loop, 4000, p.End(), host="server", timeout_s=0.05)
+    assert not ended.is_set()
+    assert tape.ways == ["timeout"]
+    over.set()
+    assert ended.wait(10)
+
+
 def test_a_full_backlog_times_out(loop: Loop) -> None:
     """SYNs that are not answered: `timeout`, after the time that was given."""
     with contextlib.ExitStack() as stack:
