@@ -44,10 +44,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The `Scene` (see `midsession.faults.base`) of one host."""
+    """The `Scene` (see `midsession.faults.base`) of one host. `reach` are the addresses of all hosts of the fault."""
 
     host: Host
     stage: Stage
+    reach: Set[str]
 
     @property
     def address(self) -> str:

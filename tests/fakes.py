@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from midsession.agent.protocol import (
+    Destroy,
     Finish,
     Freeze,
     Kill,
@@ -171,6 +172,9 @@ class FakeHost:
             case Thaw(fault=fault):
                 self.says("thawed", fault=fault, pids=1)
                 self.says("healed", fault=fault)
+            case Destroy(fault=fault):
+                self._injected(fault, "destroy")
+                self.says("witnessed", fault=fault, by="sockets", sockets=1)
             case Tell(line=line):
                 self._world.told(self, line)
 
@@ -238,7 +242,7 @@ class FakeClient:
     def _connect(self) -> None:
         if self._world.server_up and not self._connected and not self._done:
             self._connected = True
-            self._says("connected", local=f"{self._host.address}:40000", peer="10.0.0.2:4000")
+            self._says("connected", local=f"{self._host.address}:40000", peer=self._world.peer)
 
     def _talk(self) -> None:
         if self._connected:
@@ -255,7 +259,7 @@ class FakeTestbed:
     """A `Testbed` in memory, with the services of the plan and some fleets.
 
     `prepare` is called with the testbed when its hosts are there, for a test to change how they behave. `calls` tells
-    what was asked of the testbed itself.
+    what was asked of the testbed itself. `peer` is where clients are connected to.
     """
 
     name = "fake"
@@ -274,6 +278,7 @@ class FakeTestbed:
         self.unable: dict[str, str] = {}
         self.close_error: Exception | None = None
         self.collect_takes_s = 0.0
+        self.peer = "10.0.0.2:4000"
         self._count, self._prepare = fleets, prepare
 
     @property

@@ -11,7 +11,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from midsession.agent.protocol import Finish, Freeze, Kill, Records, Reply, Request, Start, Stop, Subscribe, Tell, Thaw
+from midsession.agent.protocol import (
+    Destroy,
+    Finish,
+    Freeze,
+    Kill,
+    Records,
+    Reply,
+    Request,
+    Start,
+    Stop,
+    Subscribe,
+    Tell,
+    Thaw,
+)
 from midsession.core.logfile import LogState, read_log
 from midsession.core.plan import (
     After,
@@ -331,6 +344,43 @@ def test_a_group_that_shares_its_hosts_cannot_be_a_target(tmp_path: Path) -> Non
         stage.run()
     assert lacks.value.slug == "shared-fleet"
     assert not [r for r in stage.testbed.fleets[0].log if isinstance(r, Start)]
+
+
+def test_a_fault_whose_target_is_connected_elsewhere_fails(tmp_path: Path) -> None:
+    """No host of the fault has that connection: a note says where it goes, nothing is asked of any host, and the run
+    goes on to its end."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.peer = "10.0.0.9:4001"
+
+    plan = plan_of(step("snap", At(at_s=1.0), "reset", target="talkers-1", end="server"), goodbye(At(at_s=2.0)))
+    stage = Stage(plan, tmp_path, prepare)
+    result = stage.run()
+    assert (result.why_ended, result.problems) == ("done", [])
+    (note,) = [r for r in own_records(result) if r.fields.get("failed") == "snap"]
+    assert (
+        "talkers-1 is connected to 10.0.0.9:4001, not to the first address of its group's service"
+        in note.fields["text"]
+    )
+    assert not [
+        r for h in (stage.testbed.host("server"), *stage.testbed.fleets) for r in h.log if isinstance(r, Destroy)
+    ]
+
+
+def test_a_fault_is_asked_for_only_where_there_is_something_to_break(tmp_path: Path) -> None:
+    """Two clients on hosts of their own are connected to one server; the other server has nothing to give."""
+    snap = step("snap", At(at_s=1.0), "reset", target=["talkers-1", "others-1"], end="server")
+    plan = two_groups(snap, goodbye(At(at_s=2.0)))
+    spare = msgspec.structs.replace(plan.services[0], name="spare")
+    elsewhere = msgspec.structs.replace(plan.groups[1], host="spare")
+    plan = msgspec.structs.replace(plan, services=[*plan.services, spare], groups=[plan.groups[0], elsewhere])
+    stage = Stage(plan, tmp_path, fleets=2)
+    result = stage.run()
+    assert (result.why_ended, result.problems) == ("done", [])
+    asked = {h.name: sum(isinstance(r, Destroy) for r in h.log) for h in stage.testbed.services.values()}
+    assert asked == {"server": 2, "spare": 0}
+    (effective,) = [r for r in own_records(result) if r.event == "effective"]
+    assert effective.fields["witness"]["host"] == "server"
 
 
 def test_a_fault_that_cannot_be_injected_is_told_and_is_no_failure_of_the_harness(tmp_path: Path) -> None:

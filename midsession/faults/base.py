@@ -7,7 +7,7 @@ it through this interface and the registry.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -54,6 +54,10 @@ class Scene(Protocol):
     @property
     def spare_address(self) -> str:
         """An address that its host may have in place of its own, and nobody else has."""
+
+    @property
+    def reach(self) -> Set[str]:
+        """The addresses of all hosts on which it is injected, this one's among them."""
 
     @property
     def serves(self) -> bool:
@@ -131,7 +135,10 @@ class Fault(ABC):
 
     @abstractmethod
     def inject(self, step: str, scene: Scene) -> Sequence[Move]:
-        """What is done to one of its hosts, in order and never empty; `step` goes into the records.
+        """What is done to one of its hosts, in order; `step` goes into the records.
+
+        Empty: there is nothing that it breaks on this host, and no witness is to come from it. Where that is so on each
+        of its hosts, the step fails.
 
         The first request bears the step as its `fault`, so that there is an `injected` record; its `began_ns` is the
         fault's instant. Requests have `id` 0: the link fills it in. Raises Unfit.

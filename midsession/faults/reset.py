@@ -9,7 +9,7 @@ from typing import Literal
 from midsession.agent.protocol import Destroy
 from midsession.core.plan import Plan
 from midsession.core.record import Event, Record
-from midsession.faults.base import SESSIONS, Fault, Move, Scene, open_connection
+from midsession.faults.base import SESSIONS, Fault, Move, Scene, Unfit, open_connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,13 @@ class Reset(Fault):
 
     The target is a client group, for all of its clients that are connected, or one client: `talkers-2`. `end` says
     whose socket is destroyed: its owner gets ECONNABORTED, the other end RST, so ECONNRESET. `end: client` (the
-    default): the client loses its connection as `aborted`, the server hears a reset. `end: server`: the server's socket
-    is destroyed, the client hears the reset. Other connections, and listening sockets, are untouched.
+    default): the client loses its connection as `aborted`, the server hears a reset. `end: server`: the socket of the
+    service that the group connects to is destroyed, the client hears the reset. Other connections, and listening
+    sockets, are untouched.
 
-    It took effect when the kernel has those sockets no more. None open: the fault fails. There is nothing to heal.
+    It took effect when the kernel has those sockets no more. None open: the fault fails; so it does, with `end:
+    server`, for a client that is connected to another service, or to an address to which its service has moved. There
+    is nothing to heal.
     """
 
     verb = "reset"
@@ -57,10 +60,12 @@ class Reset(Fault):
         return Destroy(id=0, own=scene.address, peers=peers, fault=step)
 
     def _one(self, client: str, step: str, scene: Scene) -> Destroy | None:
-        """None: that end of it is on another host."""
+        """None: that end of it is on another host. Raises Unfit when it is on none of this fault's."""
         own, peer = open_connection(client, scene)
         if self.end == "server":
             own, peer = peer, own
+        if own[0] not in scene.reach:
+            raise Unfit(f"{client} is connected to {own[0]}:{own[1]}, not to the first address of its group's service")
         if own[0] != scene.address:
             return None
         return Destroy(id=0, own=own[0], peers=[peer[0]], own_port=own[1], peer_port=peer[1], fault=step)

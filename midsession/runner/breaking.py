@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 from midsession.agent.protocol import Reply, Start, Stop
 from midsession.core.plan import Service
 from midsession.core.record import Event, Record
 from midsession.errors import HarnessError
-from midsession.faults.base import Move, Rest, StartProgram, Unfit
+from midsession.faults.base import Fault, Move, Rest, StartProgram, Unfit
 from midsession.injection import Injection, Place
 from midsession.ledger import reference
 from midsession.programs import start_service
@@ -23,23 +23,26 @@ class Breaking(Life):
     """Injects faults on their hosts and heals them."""
 
     def _inject(self, step: str) -> None:
-        fault = self._faults[step]
-        hosts = [host for host in self._cast.hosts_broken(fault) if self._cast.can_bear(host, fault)]
-        places = {host.name: Place(host, self._scenery) for host in hosts}
-        injection = self._injections[step] = Injection(step, fault, places)
+        fault, places = self._faults[step], self._places_of(step)
+        try:
+            moves = _moves(step, fault, places)
+        except Unfit as unfit:  # told not before the conductor's other commands are carried out
+            self._loop.call_soon(self._fails, Injection(step, fault, {}), str(unfit))
+            return
+        injection = self._injections[step] = Injection(step, fault, {name: places[name] for name in moves})
         if fault.healable:
             self._in_force[step] = injection
-        try:
-            if not places:
-                raise Unfit("none of its programs runs")
-            moves = {name: list(fault.inject(step, place)) for name, place in places.items()}
-        except Unfit as unfit:
-            self._loop.call_soon(self._fails, injection, str(unfit))  # not before the conductor's other commands
-            return
         # Every host is asked for the first move before any is waited for.
-        firsts = {name: self._make(moves[name][0], injection, name, *_ends(0, moves[name])) for name in places}
-        going = [self._spawn(self._go_on(injection, name, firsts[name], moves[name])) for name in places]
-        self._moving[step] = [task for task, name in zip(going, places, strict=True) if len(moves[name]) > 1]
+        firsts = {name: self._make(made[0], injection, name, *_ends(0, made)) for name, made in moves.items()}
+        going = {name: self._spawn(self._go_on(injection, name, firsts[name], made)) for name, made in moves.items()}
+        self._moving[step] = [going[name] for name, made in moves.items() if len(made) > 1]
+
+    def _places_of(self, step: str) -> dict[str, Place]:
+        """The hosts on which a step's fault is injected as things stand now."""
+        fault = self._faults[step]
+        hosts = [host for host in self._cast.hosts_broken(fault) if self._cast.can_bear(host, fault)]
+        reach = frozenset(host.address for host in hosts)
+        return {host.name: Place(host, self._scenery, reach) for host in hosts}
 
     def _make(self, move: Move, injection: Injection, name: str, first: bool, last: bool) -> Awaitable[object]:
         if first if injection.fault.proven_from == "first" else last:
@@ -141,6 +144,16 @@ class Breaking(Life):
 
     async def _await_cure(self, step: str, doing: Awaitable[Reply]) -> None:
         await self._answer(doing, f"{step} healed")
+
+
+def _moves(step: str, fault: Fault, places: Mapping[str, Place]) -> dict[str, list[Move]]:
+    """What a fault does on those of its hosts where it does anything. Raises Unfit when there are none."""
+    if not places:
+        raise Unfit("none of its programs runs")
+    moves = {name: list(fault.inject(step, place)) for name, place in places.items()}
+    if not any(moves.values()):
+        raise Unfit("there is nothing that it breaks on any of its hosts")
+    return {name: made for name, made in moves.items() if made}
 
 
 def _ends(at: int, moves: Sequence[Move]) -> tuple[bool, bool]:

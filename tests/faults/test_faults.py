@@ -23,6 +23,7 @@ class Stage:
 
     def __init__(self, address: str = "10.0.0.2") -> None:
         self.address, self.spare_address = address, "10.0.9.2"
+        self.reach = {"10.0.0.2", *TALKERS}
 
     @property
     def serves(self) -> bool:
@@ -268,6 +269,16 @@ def test_a_fault_on_the_host_of_clients(verb: str, args: dict[str, Any], move: M
 def test_a_client_of_another_host_is_left_to_that_host() -> None:
     """No request for a connection that does not end here."""
     assert list(build("reset", {"target": "talkers-1"}).inject("crash", Stage("10.0.1.3"))) == []
+
+
+def test_a_client_that_is_connected_elsewhere_cannot_be_reset_from_its_server() -> None:
+    """The socket is on no host of the fault: the step fails, and the text says where the client is connected."""
+    elsewhere = Stage("10.0.0.3")
+    elsewhere.reach = {"10.0.0.3"}
+    with pytest.raises(
+        Unfit, match=r"talkers-1 is connected to 10\.0\.0\.2:4000, not to the first address of its group's service"
+    ):
+        build("reset", {"target": "talkers-1", "end": "server"}).inject("crash", elsewhere)
 
 
 @pytest.mark.parametrize(
