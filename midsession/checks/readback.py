@@ -76,7 +76,8 @@ def tell(history: History, which: ReadBack) -> Told:
 
 def _writes(history: History, client: str, which: ReadBack) -> Iterator[Write]:
     records = history.of_client(client)
-    acknowledged = {r.fields["n"]: r for r in records if r.event == Event.REPLIED and r.fields.get("ok") == "write"}
+    acknowledgements = [r for r in records if r.event == Event.REPLIED and r.fields.get("ok") == "write"]
+    acknowledged = {r.fields["n"]: r for r in reversed(acknowledgements)}  # the first, where there are several
     for r in records:
         if r.event == Event.SENT and r.fields.get("as") == "write":
             item = _item(r, which)

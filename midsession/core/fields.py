@@ -28,7 +28,7 @@ FIELDS: Mapping[Event, Mapping[str, Any]] = {
     Event.GAVE_UP: {"attempts": int},
     Event.MARK: {"name": str, "barrier": bool},
     Event.DONE: {"outcome": frozenset({"ok", "lost", "gave_up", "protocol_error", "stopped"})},
-    Event.PROTOCOL_ERROR: {"expected": str, "got": str, "within_s": float},
+    Event.PROTOCOL_ERROR: {"expected": str, "got": str, "within_s": float, "n": int},
     Event.LISTENING: {"address": str, "port": int, "by": frozenset({"line", "port"}), "incarnation": int},
     Event.ACCEPTED: {"peer": str},
     Event.CLIENT_LOST: {"peer": str, "how": LOSS_WORDS | _SERVICE_CUTS},

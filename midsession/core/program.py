@@ -7,12 +7,13 @@ is worked out here, once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from midsession.core import plan
+from midsession.core.awaited import awaited, operations, takes_bytes
 from midsession.core.match import Count, Eof, Exact, Lines, Matcher, Nothing, Reset, matcher
 from midsession.core.template import Template
 from midsession.core.wire import describe
@@ -33,7 +34,10 @@ class Connect(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
-    """`constant` where the payload is the same every time, with what a record tells of it; else how it is made."""
+    """`constant` where the payload is the same every time, with what a record tells of it; else how it is made.
+
+    `awaited` says whether an expect waits for its answer (`core/awaited.py`): one that names the same `operation`.
+    """
 
     constant: bytes | None
     told: dict[str, Any] | None
@@ -42,14 +46,20 @@ class Send(msgspec.Struct, frozen=True):
     slice_bytes: int | None
     pause_ns: int
     as_: str | None = None
+    awaited: bool = False
+    operation: str | None = None
 
 
 class Expect(msgspec.Struct, frozen=True):
+    """`takes_bytes`: it is met by bytes of the peer. It is an answer then, to a send of the same `operation`."""
+
     matcher: Matcher
     takes_line: bool
     within_ns: int
     within_s: float
     ok: str | None = None
+    takes_bytes: bool = False
+    operation: str | None = None
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -145,8 +155,11 @@ class _Flattener:
     def __init__(self, target: Connect) -> None:
         self._target = target
         self._ops: list[Op] = []
+        self._awaited: Iterator[bool] = iter(())
+        self._operations: frozenset[str] = frozenset()
 
     def flatten(self, script: list[plan.Instruction]) -> tuple[Op, ...]:
+        self._awaited, self._operations = iter(awaited(script)), operations(script)
         self._block(script)
         self._ops.append(Finish(_end(plan.End())))
         return tuple(self._ops)
@@ -155,6 +168,10 @@ class _Flattener:
         for step in script:
             if isinstance(step, plan.Repeat):
                 self._repeat(step)
+            elif isinstance(step, plan.Send):
+                self._ops.append(_send(step, next(self._awaited), self._operations))
+            elif isinstance(step, plan.Expect):
+                self._ops.append(_expect(step, self._operations))
             else:
                 self._ops.append(_ONE[type(step)](step, self._target))
 
@@ -173,16 +190,19 @@ def _connect(step: plan.Connect, target: Connect) -> Connect:
     return Connect(step.host or target.host, port, step.timeout_s, step.source_port)
 
 
-def _send(step: plan.Send, _: Connect) -> Send:
+def _send(step: plan.Send, awaited: bool, operations: frozenset[str]) -> Send:
     constant, template = _payload(step.payload)
     told = None if constant is None else describe(constant)
     random_bytes, pause_ns = step.payload.random_bytes or 0, nanoseconds(step.pause_s)
-    return Send(constant, told, template, random_bytes, step.slice_bytes, pause_ns, step.as_)
+    operation = step.as_ if step.as_ in operations else None
+    return Send(constant, told, template, random_bytes, step.slice_bytes, pause_ns, step.as_, awaited, operation)
 
 
-def _expect(step: plan.Expect, _: Connect) -> Expect:
-    found = matcher(step)
-    return Expect(found, isinstance(found, Lines), nanoseconds(step.within_s), step.within_s, step.ok)
+def _expect(step: plan.Expect, operations: frozenset[str]) -> Expect:
+    found, within_ns = matcher(step), nanoseconds(step.within_s)
+    operation = step.ok if step.ok in operations else None
+    takes_line, takes = isinstance(found, Lines), takes_bytes(step)
+    return Expect(found, takes_line, within_ns, step.within_s, step.ok, takes, operation)
 
 
 def _payload(payload: plan.Payload) -> tuple[bytes | None, Template | None]:
@@ -206,8 +226,6 @@ def _wait(step: plan.Wait, _: Connect) -> Pause | Await:
 
 _ONE: dict[type[Any], Callable[[Any, Connect], Op]] = {
     plan.Connect: _connect,
-    plan.Send: _send,
-    plan.Expect: _expect,
     plan.Wait: _wait,
     plan.HalfClose: lambda step, _: HalfClose(),
     plan.End: lambda step, _: _end(step),

@@ -176,6 +176,59 @@ def test_the_shipped_scenario_passes_on_the_store_that_keeps(tmp_path: Path) -> 
     assert {f.check: f.support for f in findings}["kept"] >= 480
 
 
+FORGETFUL = """\
+import socket
+with socket.create_server(("", 4000)) as listening:
+    held = {}
+    while True:
+        connection, _ = listening.accept()
+        with connection, connection.makefile("r") as lines:
+            for line in lines:
+                verb, key, *value = line.split()
+                if verb == "SET" and key != "k1":
+                    held[key] = value[0]
+                answer = "OK" if verb == "SET" else f"{key} {held.get(key, 'none')}"
+                connection.sendall(f"{answer}\\n".encode())
+"""
+PIPELINED = """\
+name: Two writes at once
+timeout: 60s
+services:
+  server: {command: [python3, forgetful.py], files: [forgetful.py], port: 4000}
+clients:
+  writer:
+    connect: server:4000
+    script:
+      - send: {line: SET k1 v1, as: write}
+      - send: {line: SET k2 v2, as: write}
+      - expect: {line: OK, ok: write, within: 30s}
+      - expect: {line: OK, ok: write, within: 30s}
+  reader:
+    connect: server:4000
+    script:
+      - send: {line: GET k1, as: read}
+      - expect: {glob: "*", ok: read, within: 30s}
+      - send: {line: GET k2, as: read}
+      - expect: {glob: "*", ok: read, within: 30s}
+timeline:
+  - when: {every: writer, event: done}
+    run: reader
+checks:
+  - kept: {of: writer, read_by: reader, matches: "k. v."}
+"""
+
+
+@pytest.mark.netns
+def test_a_pipelined_write_that_is_acknowledged_and_forgotten_is_lost(tmp_path: Path) -> None:
+    """Two are sent before the first answer is read: each answer acknowledges its own."""
+    path = tmp_path / "pipelined.scenario.yaml"
+    path.write_text(PIPELINED)
+    (tmp_path / "forgetful.py").write_text(FORGETFUL)
+    kept = run(path, testbed="netns", seed=3, runs=tmp_path / "runs").verdict.findings[0]
+    assert (kept.check, kept.status) == ("kept", Status.FAIL)
+    assert kept.seen == "1 of 2 acknowledged writes were read back; writer-1: k1 v1 is gone"
+
+
 def test_only_reads_and_writes_are_operations(tmp_path: Path) -> None:
     """A typo is refused where it stands."""
     path = tmp_path / "typo.scenario.yaml"

@@ -170,7 +170,7 @@ def test_silence_is_a_protocol_error(loop: Loop) -> None:
     with listening(until_end) as port:
         tape = play(loop, port, line("q"), hears("A", within_s=0.1))
     assert tape.outcomes == ["protocol_error"]
-    assert tape.fields("protocol_error") == {"expected": 'line "A"', "got": None, "within_s": 0.1}
+    assert tape.fields("protocol_error") == {"expected": 'line "A"', "got": None, "within_s": 0.1, "n": 1}
 
 
 def test_refused(loop: Loop) -> None:

@@ -31,6 +31,86 @@ def test_a_conversation() -> None:
     assert stage.records[-2][2] == {"had_error": False, "bytes_in": 10, "bytes_out": 18}
 
 
+def replies(stage: Stage) -> list[tuple[int, int]]:
+    """Of each reply: the number of the send that it answers, and after how many milliseconds it came."""
+    return [(f["n"], f["rtt_ns"] // 1_000_000) for event, _, f in stage.records if event == "replied"]
+
+
+def write(text: str) -> p.Send:
+    return p.Send(p.Payload(text=text, line=True), as_="write")
+
+
+def hears_ok(text: str, operation: str = "write") -> p.Expect:
+    return p.Expect(5, line=text, ok=operation)
+
+
+def test_replies_answer_pipelined_sends_in_their_order() -> None:
+    """A reply that took long is not taken for a quick one to the send after it."""
+    script = [line("a"), wait(1), line("b"), hears("A"), hears("B"), line("c"), hears("C")]
+    stage = Stage(*script).begin().connected().after(1).after(0.01).data("A\n").after(0.01).data("B\n")
+    stage.after(0.002).data("C\n")
+    assert replies(stage) == [(1, 1010), (2, 20), (3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("script", "answered"),
+    [
+        ([line("a"), hears("x"), hears("x"), hears("x")], [1, 1, 1]),
+        ([hears("x"), line("a"), hears("x")], [1]),
+        ([line("a"), line("b"), line("c"), hears("x")], [3]),
+        ([p.Repeat([line("say"), line("ask"), hears("x")], times=3)], [2, 4, 6]),
+        ([p.Repeat([line("a")], times=3), p.Repeat([hears("x")], times=3)], [1, 2, 3]),
+        ([line("a"), line("a"), p.Repeat([line("a"), hears("x")], times=2), hears("x"), hears("x")], [1, 2, 3, 4]),
+        ([write("a"), write("b"), hears_ok("x"), hears_ok("x")], [1, 2]),
+        ([write("a"), write("b"), hears_ok("x")], [1]),
+        ([write("a"), line("b"), hears("x"), hears_ok("x")], [2, 1]),
+        ([write("a"), write("b"), hears("x"), hears_ok("x"), hears("x"), hears_ok("x")], [1, 1, 2, 2]),
+        ([write("a"), hears("x"), line("b"), hears_ok("x", "read")], [1, 2]),
+        ([write("a"), hears_ok("x"), hears_ok("x")], [1, 1]),
+        ([line("a"), line("b"), p.Expect(5, bytes=2), p.Expect(5, exact="x\n")], [1, 2]),
+        ([line("a"), line("b"), p.Expect(0.1, nothing=True), hears("x"), hears("x")], [1, 2]),
+    ],
+)
+def test_whose_answer_a_reply_is(script: list[p.Instruction], answered: list[int]) -> None:
+    """The oldest send that waits for such an expect; of one without any, the last that was answered."""
+    stage = Stage(*script).begin().connected()
+    stage.after(0.1)
+    for _ in range(6):
+        stage.data("x\n")
+    assert [n for n, _ in replies(stage)] == answered
+    assert "protocol_error" not in stage.events()
+
+
+def test_what_was_asked_on_a_lost_connection_is_not_answered_on_the_next() -> None:
+    """The numbers go on, the debts do not."""
+    stage = Stage(line("a"), line("b"), hears("x"), hears("x"), on_loss=BACKOFF).begin().connected().data("x\n")
+    stage.reset().after(0.1).connected().data("x\nx\n")
+    assert [n for n, _ in replies(stage)] == [1, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("script", "data", "n"),
+    [
+        ([line("a"), line("b"), hears("x"), hears("y")], "x\nz\n", 2),
+        ([line("a"), line("b"), hears("x"), hears("y")], "", 1),
+        ([line("a"), hears("x")], "half", 1),
+        ([hears("x")], "z\n", None),
+        ([line("a"), hears("x"), p.Expect(1, eof=True)], "x\n", None),
+        ([line("a"), hears("x"), p.Expect(1, nothing=True)], "x\nx\n", None),
+    ],
+)
+def test_a_broken_expect_says_which_send_has_got_no_answer(
+    script: list[p.Instruction], data: str, n: int | None
+) -> None:
+    """Where it was to be an answer: a greeting, a FIN and silence are none."""
+    stage = Stage(*script).begin().connected()
+    if data:
+        stage.data(data)
+    stage.after(2)
+    (error,) = [fields for event, _, fields in stage.records if event == "protocol_error"]
+    assert error.get("n") == n
+
+
 def test_a_script_without_an_end_ends_gracefully() -> None:
     """Running off the script's end is an `end`."""
     stage = Stage(line("bye")).begin().connected().eof().closed()
@@ -192,7 +272,7 @@ def test_a_broken_pipe_without_fin_is_a_reset() -> None:
 def test_other_bytes_are_a_protocol_error() -> None:
     """It says what was expected and what came, and the session ends there, whatever its policy."""
     stage = Stage(line("a"), hears("A", within_s=2), on_loss=BACKOFF).begin().connected().data("B\n").closed()
-    error = 'protocol_error expected=line "A" got=B'
+    error = 'protocol_error expected=line "A" got=B n=1'
     assert stage.news()[-4:] == [error, "close", "closed had_error=False", "done outcome=protocol_error"]
 
 
@@ -201,7 +281,7 @@ def test_silence_is_a_protocol_error_in_time() -> None:
     stage = Stage(line("a"), hears("A", within_s=2)).begin().connected().after(1.999)
     assert stage.state is State.EXPECTING
     stage.after(0.001)
-    assert stage.tape[-2:] == ['protocol_error expected=line "A" got=None', "close"]
+    assert stage.tape[-2:] == ['protocol_error expected=line "A" got=None n=1', "close"]
 
 
 def test_a_deadline_belongs_to_its_own_expect() -> None:

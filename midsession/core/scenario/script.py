@@ -90,7 +90,8 @@ class Expect(Model):
     within_s: Duration = 10.0
     """How long it may take to be met; with `nothing`, how long nothing must come."""
     ok: Operation | None = None
-    """When it is met, the `write` before it is acknowledged, or this is what the `read` before it has found."""
+    """When it is met, the oldest `write` without an answer is acknowledged, or this is what the oldest `read` without
+    one has found."""
 
     @classmethod
     def _odd(cls, mapping: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], Wrong]]:

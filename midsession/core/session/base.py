@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,16 @@ from midsession.core.wire import Inbox
 
 NONE, OPEN, DEAD = Link
 
+Asked = tuple[int, int, str | None]
+"""A send: its number, its instant, and the operation of the expect that waits for its answer."""
+
 
 class Base:
     """A session's memory. Each part of the machine builds on the one before it; none knows the parts that follow."""
 
     __slots__ = (
+        "_answered",
+        "_asked",
         "_attempt",
         "_bytes_in",
         "_bytes_out",
@@ -46,7 +52,6 @@ class Base:
         "_program",
         "_read",
         "_rest",
-        "_sent_ns",
         "_signals",
         "_target",
         "_wake",
@@ -80,7 +85,8 @@ class Base:
         self._read: ops.Read | None = None
         self._rest = b""  # of a send in slices
         self._n = 0
-        self._sent_ns = 0  # of the last send on this connection; 0: none
+        self._asked: deque[Asked] = deque()  # what was sent on this connection and is waited for, the oldest first
+        self._answered: Asked | None = None  # the send whose answer was read last, or that nobody waits for
         self._heard_ns = 0
         self._bytes_in = self._bytes_out = 0
         self._attempt = 0

@@ -43,8 +43,10 @@ class Connecting(Base):
         self.connection += 1
         self._target = target
         self._eof = self._fin_sent = self._choked = self._write_full = False
-        self._sent_ns = self._bytes_in = self._bytes_out = self._counted = 0
+        self._bytes_in = self._bytes_out = self._counted = 0
         self._inbox.clear()
+        self._asked.clear()
+        self._answered = None
         self._pending = self._loss = None
         self.state = State.CONNECTING
         self._heard_ns = self._tell("connecting", {"to": f"{target.host}:{target.port}"})

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from midsession.core import match
 from midsession.core import program as ops
-from midsession.core.session.base import DEAD, NONE, OPEN
+from midsession.core.session.base import DEAD, NONE, OPEN, Asked
 from midsession.core.session.connecting import Connecting
 from midsession.core.session.states import State
 from midsession.core.wire import LINE_LIMIT_BYTES, LineTooLong, describe, preview
@@ -79,14 +79,14 @@ class Expecting(Connecting):
 
     def _hopeless(self, op: ops.Expect) -> bool:
         """Whether an expect that is not met cannot be met any more, or the loss must be judged before it is."""
-        if isinstance(op.matcher, match.Lines | match.Exact | match.Count):
+        if op.takes_bytes:
             return self._eof or self._link is not OPEN
         return self._pending is not None and not self._remembered()
 
     # --- the step and its matchers: True when met, False when violated, None when neither yet ------------------------
 
     def _step_expect(self, op: ops.Expect) -> bool:
-        if self._link is NONE and isinstance(op.matcher, match.Lines | match.Exact | match.Count):
+        if self._link is NONE and op.takes_bytes:
             return self._connect_first()
         if self._inbox.held or self._pending is not None or self._link is not OPEN:
             met = _ATTEMPTS[type(op.matcher)](self, op)
@@ -157,20 +157,37 @@ class Expecting(Connecting):
         return self._violate(op, self._inbox.peek()) if len(self._inbox) else None
 
     def _met(self, op: ops.Expect, message: bytes) -> bool:
-        if self._sent_ns:
-            rtt = max(0, self._heard_ns - self._sent_ns)
-            fields = {"n": self._n, "text": preview(message), "rtt_ns": rtt}
+        asked = self._asked_for(op)
+        if asked is not None:
+            n, sent_ns, _ = asked
+            fields = {"n": n, "text": preview(message), "rtt_ns": max(0, self._heard_ns - sent_ns)}
             if op.ok is not None:
                 fields["ok"] = op.ok
             self._tell("replied", fields)
         return True
 
+    def _asked_for(self, op: ops.Expect) -> Asked | None:
+        """The send of this connection whose answer this is: the oldest that waits for such a one, for TCP keeps order.
+
+        Where none does, it is more of an answer: to the send that is due next, or else to the last that had one. None:
+        nothing was sent yet, so the peer spoke first.
+        """
+        asked, operation = self._asked, op.operation
+        for at, send in enumerate(asked):
+            if send[2] == operation:
+                del asked[at]
+                self._answered = send
+                return send
+        return asked[0] if asked else self._answered
+
     def _violate(self, op: ops.Expect, got: bytes | None) -> bool:
         """The expect failed: the session ends here. `got` None: nothing came. Returns False, for the steps."""
         self._deadline = 0
         wanted = op.matcher.wanted(self._names, self._n)
-        shown = None if got is None else preview(got)
-        self._tell_own("protocol_error", {"expected": wanted, "got": shown, "within_s": op.within_s})
+        fields = {"expected": wanted, "got": None if got is None else preview(got), "within_s": op.within_s}
+        if op.takes_bytes and (asked := self._asked_for(op)) is not None:
+            fields["n"] = asked[0]
+        self._tell_own("protocol_error", fields)
         self._outcome = "protocol_error"
         if self._link is OPEN:
             self._close()

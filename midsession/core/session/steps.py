@@ -52,7 +52,11 @@ class Stepping(Expecting):
         fields = {"n": n, **(op.told or describe(payload))}
         if op.as_ is not None:
             fields["as"] = op.as_
-        self._sent_ns = now = self._clock()
+        now = self._clock()
+        if op.awaited:
+            self._asked.append((n, now, op.operation))
+        else:
+            self._answered = (n, now, None)
         self._emit("sent", self._name, self.connection, fields, now)
         if self._link is DEAD:
             return True  # the kernel would take nothing; the intent stands, and what is expected decides
