@@ -28,11 +28,12 @@ class Latency(Check):
     """The percentiles (p50, p75, p90, p95, p99, p99.9, max) of the time from a send to its reply are `at_most` so long.
 
     A reply's time is its record's `rtt_ns`: from the instant before the write to the instant at which the reply's last
-    byte was read. A client that gave up waiting for a reply (`protocol_error` with nothing got) counts as one that took
-    for ever; a reply that was outstanding when its connection was lost is no latency, and its number is said. Of few
-    replies the high percentiles are the slowest one. A client of whom the logs cannot tell all makes it inconclusive,
-    unless the slowest reply seen is over the limit of `max`. Time in which the hosts stood still (`stalled`) may not be
-    a reply's own: a limit that is kept without it and broken with it is inconclusive.
+    byte was read. One that did not come as it was expected took for ever: in its time there was nothing, or half of
+    it, or something else (a `protocol_error` with the `n` of its send). A reply that was outstanding when its
+    connection was lost is no latency, and their number is said. Of few replies the high percentiles are the slowest
+    one. A client of whom the logs cannot tell all makes it inconclusive, unless the slowest reply seen is over the
+    limit of `max`. Time in which the hosts stood still (`stalled`) may not be a reply's own: a limit that is kept
+    without it and broken with it is inconclusive.
     """
 
     kind: ClassVar[str] = "latency"
@@ -58,7 +59,7 @@ class Latency(Check):
     def judge(self, history: History) -> Finding:
         """Sort the replies by their time."""
         replies = self._of(history, Event.REPLIED)
-        unanswered = [r for r in self._of(history, Event.PROTOCOL_ERROR) if r.fields.get("got") is None]
+        unanswered = [r for r in self._of(history, Event.PROTOCOL_ERROR) if "n" in r.fields]
         times = Histogram((int(r.fields["rtt_ns"]) for r in replies), never=len(unanswered))
         unknown = watch(history, Pattern(Event.REPLIED, self.latency.of, since=self.latency.since)).unknown
         stalls = [history.stalled_ns(r.t_ns - _rtt_ns(r), r.t_ns) for r in replies] if history.stalls else []
@@ -98,7 +99,7 @@ class Latency(Check):
             return words.listing(unknown) or f"nothing in scope: no reply to {self.latency.of} was due"
         lost = sum(map(_outstanding, (history.of_client(c) for c in history.clients_of(self.latency.of))))
         parts = [limits.shown(self.at_most_s, times)]
-        parts += [f"{unanswered} never came in the time of their expect"] if unanswered else []
+        parts += [f"{unanswered} never came as expected"] if unanswered else []
         parts += [f"{lost} outstanding when their connections were lost"] if lost else []
         return "; ".join([*parts, *([f"but {words.listing(unknown)}"] if unknown else [])])
 
@@ -108,14 +109,15 @@ def _rtt_ns(record: Record) -> int:
 
 
 def _outstanding(records: Selection) -> int:
-    """How many times a client's connection was lost between a send and its reply."""
-    waiting, lost = False, 0
+    """How many of a client's sends came after the last that was answered, when their connections were lost."""
+    lost = sent = done = 0
     for r in records:
-        if r.event == Event.LOST:
-            lost += waiting
-        if r.event in _TURNS:
-            waiting = r.event == Event.SENT
+        if r.event == Event.SENT:
+            sent = int(r.fields["n"])
+        elif r.event == Event.REPLIED:
+            done = max(done, int(r.fields["n"]))
+        elif r.event == Event.LOST:
+            lost += sent - done
+        elif r.event == Event.CLOSED:
+            done = sent
     return lost
-
-
-_TURNS = frozenset({Event.SENT, Event.REPLIED, Event.LOST, Event.CLOSED, Event.PROTOCOL_ERROR})

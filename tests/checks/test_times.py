@@ -57,24 +57,38 @@ def test_one_slow_reply_breaks_the_maximum_but_not_the_median() -> None:
     assert finding.offenders == ["talkers-1"]
 
 
-def test_a_reply_that_never_came_takes_for_ever() -> None:
-    """Coordinated omission: giving up on a reply must not improve the percentile."""
+@pytest.mark.parametrize("got", [None, "hal", "something else"])
+def test_a_reply_that_never_came_takes_for_ever(got: str | None) -> None:
+    """Coordinated omission: giving up on a reply must not improve the percentile, whatever came in its place."""
     w = talk(1, 1, 1)
-    w.client("talkers-1").says("sent", 0.8, n=4).says("protocol_error", 0.9, expected="x", got=None, within_s=0.1)
+    error = {"expected": "x", "got": got, "within_s": 0.1, "n": 4}
+    w.client("talkers-1").says("sent", 0.8, n=4).says("protocol_error", 0.9, **error)
     w.client("talkers-1").closes(0.91).ends(0.95, "protocol_error")
     assert latency(w, {"p75": 0.002}).status is Status.PASS
     finding = latency(w, {"p99": 60.0})
     assert finding.status is Status.FAIL
     assert "p99 never, of 4; 1 never came" in finding.seen
+    assert finding.offenders == ["talkers-1"]
+
+
+def test_a_broken_expect_of_no_reply_says_nothing_about_replies() -> None:
+    """A greeting, a FIN or silence that did not come as expected is no reply."""
+    w = talk(1, 1, 1)
+    w.client("talkers-1").says("protocol_error", 0.9, expected="eof", got=None, within_s=0.1)
+    w.client("talkers-1").closes(0.91).ends(0.95, "protocol_error")
+    finding = latency(w, {"max": 0.002})
+    assert (finding.status, finding.support) == (Status.PASS, 3)
 
 
 def test_a_reply_outstanding_at_a_loss_is_said_and_not_counted() -> None:
     """Nobody knows what it would have taken."""
     w = talk(1, 1)
-    w.client("talkers-1").says("sent", 0.8, n=3).loses(1.01).ends(1.1, "lost")
+    w.client("talkers-1").says("sent", 0.8, n=3).says("sent", 0.81, n=4).loses(1.01)
+    w.client("talkers-1").connects(1.1).says("sent", 1.2, n=5).loses(1.3)
+    w.client("talkers-1").connects(1.4).loses(1.5).ends(1.6, "lost")
     finding = latency(w, {"max": 0.002})
     assert (finding.status, finding.support) == (Status.PASS, 2)
-    assert finding.seen.endswith("1 outstanding when their connections were lost")
+    assert finding.seen.endswith("3 outstanding when their connections were lost")
 
 
 def test_latency_counts_from_its_first_step_to_its_second() -> None:
