@@ -49,10 +49,10 @@ class Client:
         self._world.writer(self.fleet, "program").append((at, event, self.name, number or None, fields))
         return self
 
-    def connects(self, at: float) -> Client:
+    def connects(self, at: float, to: str = "server:4000") -> Client:
         """A new connection is made."""
         self._connection += 1
-        self.says("connecting", at, to="server:4000")
+        self.says("connecting", at, to=to)
         return self.says("connected", at, local=f"10.0.0.2:{40000 + self._connection}", peer="10.0.0.1:4000", took_ns=1)
 
     def is_refused(self, at: float, how: str = "refused") -> Client:

@@ -12,7 +12,7 @@ none. Functions of this form stay so when they are put together or repeated, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from midsession.core import plan
@@ -55,7 +55,7 @@ _ANEW = _Flow(-MANY, 0)
 
 def operations(script: Sequence[plan.Instruction]) -> frozenset[str]:
     """The operations of which the script names both the send (`as`) and the expect (`ok`): those name each other."""
-    steps = list(_steps(script))
+    steps = list(plan.steps_of(script))
     sent = {step.as_ for step in steps if isinstance(step, plan.Send)}
     return frozenset(step.ok for step in steps if isinstance(step, plan.Expect) and step.ok and step.ok in sent)
 
@@ -109,10 +109,3 @@ class _Block:
         assert isinstance(step, plan.Repeat)
         earlier = None if step.times is None else max(0, step.times - 1)
         return self._inner[at].flow.repeated(earlier, may_stop=True).before(owed)
-
-
-def _steps(script: Sequence[plan.Instruction]) -> Iterator[plan.Instruction]:
-    for step in script:
-        yield step
-        if isinstance(step, plan.Repeat):
-            yield from _steps(step.script)

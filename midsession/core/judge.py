@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from midsession.core.history import CONDUCTOR, FOREVER, CannotTell, History
+from midsession.core.history import CONDUCTOR, CannotTell, History
 from midsession.core.logs import PROGRAM
-from midsession.core.outcomes import ON_ATTEMPTS
+from midsession.core.overlap import Overlap
 from midsession.core.plan import CheckPlan, Plan
 from midsession.core.record import Event, Record
 from midsession.core.steps import StepStory
@@ -278,100 +278,19 @@ def _witnessed(history: History, story: StepStory, mending: Collection[str]) -> 
     found = [history.find(ref) for ref in story.witnesses]
     witness = history.find(story.witness) if all(found) else None
     proven = story.injected is not None and story.effective is not None and witness is not None
-    hit = None if story.verb in mending else _sessions_hit(history, story)
-    missed = _missed(history, story, hit)
+    overlap = None if story.verb in mending else Overlap.of(history, story)
+    missed = overlap.missed if overlap else ""
     return Finding(
         check="witness",
         status=Status.PASS if proven and not missed else Status.INCONCLUSIVE,
         promise=f"{story.id} ({story.verb}) takes effect",
-        seen="; ".join(filter(None, [_effect(story, witness), ", ".join(filter(None, [_hit(hit), missed]))])),
+        seen="; ".join(filter(None, [_effect(story, witness), ", ".join(filter(None, [str(overlap or ""), missed]))])),
         support=1,
         witnesses=[r for r in (story.injected, witness) if r],
         offenders=[] if proven and not missed else [story.id],
         place=story.place,
-        measures={} if hit is None else {"sessions_open": hit},
+        measures={} if overlap is None else {"sessions_open": overlap.sessions},
     )
-
-
-def _sessions_hit(history: History, story: StepStory) -> int | None:
-    """How many sessions with the target had a connection open when the fault was injected.
-
-    None: it was not injected, nobody was to have a session with its target, or the clocks do not tell.
-    """
-    clients = _clients_with(history, story)
-    if story.injected is None or story.instant_ns is None or not clients or not history.comparable:
-        return None
-    opened = history.open_at(story.instant_ns)
-    return sum(client in opened for client in clients)
-
-
-def _clients_with(history: History, story: StepStory) -> list[str]:
-    """The scripted clients that were to have a session with the target of a step."""
-    plan = history.plan
-    targets = next(step for step in plan.timeline if step.id == story.id).targets
-    return [name for group in plan.scripted for name in group.names if {group.host, group.name, name} & {*targets}]
-
-
-def _missed(history: History, story: StepStory, hit: int | None) -> str:
-    """Why a fault that met no open session proves nothing of what a check counts from it; empty: it does."""
-    if hit != 0:
-        return ""
-    counted = [args for check in history.plan.checks for args in _counted_from(check.args, story.id)]
-    if any(map(_looks_for_a_loss, counted)):
-        return "and a check asks who lost one"
-    if any(map(_looks_at_sessions, counted)) and not _meets_attempts(history, story):
-        return "no attempt to connect met it, and a check counts from it"
-    return ""
-
-
-_LOSSES = frozenset({Event.LOST, Event.END, Event.CLOSED, Event.CLIENT_LOST})
-_OF_PROGRAMS = frozenset(
-    {
-        *(Event.LISTENING, Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE),
-        *(Event.INJECTED, Event.WITNESSED, Event.EFFECTIVE, Event.HEALED, Event.STALLED),
-        *(Event.BEGUN, Event.TRIGGERED, Event.NOTE, Event.ENDED),
-    }
-)
-
-
-def _counted_from(value: object, step: str) -> Iterator[Mapping[str, Any]]:
-    """Every mapping in a check's fields that counts from (`since`) the step."""
-    if isinstance(value, Mapping) and value.get("since") == step:
-        yield value
-    for one in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
-        yield from _counted_from(one, step)
-
-
-def _looks_for_a_loss(counted: Mapping[str, Any]) -> bool:
-    """Whether it asks for open sessions that are lost (or are not)."""
-    return counted.get("as_") not in ON_ATTEMPTS and bool(_LOSSES & {counted.get("event"), counted.get("meets")})
-
-
-def _looks_at_sessions(counted: Mapping[str, Any]) -> bool:
-    """Whether it asks what sessions met, not what became of a program."""
-    return not {"service", "clients"} & counted.keys() and not _OF_PROGRAMS & {
-        counted.get("event"),
-        counted.get("meets"),
-    }
-
-
-def _meets_attempts(history: History, story: StepStory) -> bool:
-    """Whether a connection was tried while the fault was in force; of one that is never healed: tried in vain."""
-    assert story.instant_ns is not None
-    until_ns = FOREVER if story.healed is None else story.healed.t_ns
-    tried = [
-        c
-        for client in _clients_with(history, story)
-        for c in history.connections.get(client, ())
-        if story.instant_ns <= c.began_ns < until_ns
-    ]
-    return any(story.healed is not None or c.opened_ns is None for c in tried)
-
-
-def _hit(hit: int | None) -> str:
-    if hit is None:
-        return ""
-    return f"{hit} session{'' if hit == 1 else 's'} with its target {'was' if hit == 1 else 'were'} open"
 
 
 def _effect(story: StepStory, witness: Record | None) -> str:

@@ -110,7 +110,7 @@ def _why_unknown(records: Sequence[Record], exited: Record | None, gaps: Sequenc
 class Connection(msgspec.Struct, frozen=True):
     """One connection of a client: when it was made (None: never), and when it was lost or closed (FOREVER: not seen).
 
-    `how` is the `lost` record's word, None when it was not lost.
+    `how` is the `lost` record's word, None when it was not lost. `to` is where it was to go, `service:port`.
     """
 
     number: int
@@ -118,6 +118,7 @@ class Connection(msgspec.Struct, frozen=True):
     opened_ns: int | None
     ended_ns: int
     how: str | None
+    to: str = ""
 
     def is_open(self, t_ns: int) -> bool:
         """Whether it was open at that instant."""
@@ -144,4 +145,5 @@ def _connection(number: int, records: list[Record]) -> Connection:
     opened = next((r.t_ns for r in records if r.event == Event.CONNECTED), None)
     ended = next((r.t_ns for r in records if r.event in (Event.LOST, Event.CLOSED)), FOREVER)
     how = next((r.fields.get("how") for r in records if r.event == Event.LOST), None)
-    return Connection(number, records[0].t_ns, opened, ended, how)
+    to = str(records[0].fields.get("to", ""))
+    return Connection(number, records[0].t_ns, opened, ended, how, to)

@@ -8,6 +8,7 @@ session needs without a known end (the waits of an endless `repeat`) is a functi
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -134,6 +135,14 @@ class Repeat(_Instruction, frozen=True, tag="repeat"):
 Instruction = Connect | Send | Expect | Wait | HalfClose | End | Abort | Read | Barrier | Mark | Repeat
 
 
+def steps_of(script: Iterable[Instruction]) -> Iterator[Instruction]:
+    """Every step of a script in its order, those inside a `repeat` after it."""
+    for step in script:
+        yield step
+        if isinstance(step, Repeat):
+            yield from steps_of(step.script)
+
+
 class Reconnect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Backoff after a loss: the n-th delay is min(first_s * factor**(n-1), max_s), times 1 ± jitter (0..1).
 
@@ -190,6 +199,11 @@ class GroupPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     def names(self) -> list[str]:
         """The names of its clients, in the order of their numbers."""
         return [f"{self.name}-{client.number}" for client in self.clients]
+
+    @property
+    def hosts(self) -> set[str]:
+        """The services to which its clients connect: the group's own, and those that their script names."""
+        return {self.host, *(step.host for step in steps_of(self.script) if isinstance(step, Connect) and step.host)}
 
 
 # --- what runs on the hosts ----------------------------------------------------------------------------------------
@@ -330,6 +344,14 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         """What it is aimed at, name by name: of a fault, services, client groups and clients."""
         named = self.args.get("between", self.args.get("target", []))
         return [named] if isinstance(named, str) else list(named)
+
+    @property
+    def sides(self) -> tuple[list[str], str | None]:
+        """What it is aimed at, and the other end to which that is narrowed down; None: anybody."""
+        if "between" in self.args:
+            target, other = self.args["between"]
+            return [target], other
+        return self.targets, self.args.get("with_")
 
 
 class CheckPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from midsession.core.history import CannotTell, History
 from midsession.core.judge import Judge, judge
-from midsession.core.plan import ReferenceService
+from midsession.core.plan import Connect, ReferenceService, Repeat
 from midsession.core.verdict import Finding, Status, Verdict, worst
 from tests.build import Client, World
 
@@ -502,3 +502,67 @@ def test_sessions_with_others_are_no_overlap() -> None:
     w.check("never", **SINCE_CRASH)
     finding = of(judge(w.plan, w.history(), lambda *_: Says(Status.PASS)), "witness")[0]
     assert (finding.status, finding.measures) == (Status.INCONCLUSIVE, {"sessions_open": 0})
+
+
+def aimed(**args: Any) -> Finding:
+    """The finding on a fault at 1.0, while two talkers have a session with the server and one with the spare.
+
+    The idlers were to have one with the server, and have none.
+    """
+    server, spare, other = (ReferenceService(name=name, port=4000) for name in ("server", "spare", "other"))
+    w = World([server, spare, other], talkers=3, idlers=1)
+    talkers = w.groups[0]
+    w.groups[0] = msgspec.structs.replace(talkers, script=[Repeat([Connect("spare", 4000)], times=1), *talkers.script])
+    for number, to in ((1, "server:4000"), (2, "server:4000"), (3, "spare:4000")):
+        w.client(f"talkers-{number}").connects(0.1, to).talks(0.2).closes(9.0).ends(9.1)
+    w.client("idlers-1").connects(0.1).closes(0.5).connects(8.0).closes(9.0).ends(9.1)
+    w.step("cut", at=1.0, verb="partition")
+    w.timeline[0] = msgspec.structs.replace(w.timeline[0], args=args)
+    w.check("never", never={"event": "lost", "since": "cut"})
+    return of(judge(w.plan, w.history(), lambda *_: Says(Status.PASS)), "witness")[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "hit"),
+    [
+        ({"target": "server"}, "2 sessions with its target were open"),
+        ({"target": "server", "with_": "idlers"}, "0 sessions with its target and idlers were open"),
+        ({"target": "server", "with_": "talkers"}, "2 sessions with its target and talkers were open"),
+        ({"target": "idlers", "with_": "server"}, "0 sessions with its target and server were open"),
+        ({"target": ["server", "spare"], "with_": "talkers"}, "3 sessions with its target and talkers were open"),
+        ({"between": ["server", "idlers"]}, "0 sessions with its target and idlers were open"),
+        ({"between": ["talkers", "spare"]}, "1 session with its target and spare was open"),
+        ({"target": "talkers-3"}, "1 session with its target was open"),
+        ({"target": "talkers-3", "with_": "server"}, "0 sessions with its target and server were open"),
+        ({"target": "spare"}, "1 session with its target was open"),
+        ({"target": "server", "port": 4000, "protocol": "tcp"}, "2 sessions with its target were open"),
+        ({"target": "server", "port": 4001}, "0 sessions with its target were open"),
+        ({"target": "server", "protocol": "udp"}, "0 sessions with its target were open"),
+        ({"between": ["server", "other"]}, "2 sessions with its target and other were open"),
+    ],
+)
+def test_a_fault_meets_the_sessions_between_its_two_ends(args: dict[str, Any], hit: str) -> None:
+    """T5: sessions of its target with others, or of its other end with others, are not those that it was meant for."""
+    finding = aimed(**args)
+    assert hit in finding.seen
+    assert finding.status is (Status.INCONCLUSIVE if hit.startswith("0") else Status.PASS)
+
+
+@pytest.mark.parametrize("args", [{"target": "other"}, {"target": "spare", "with_": "idlers"}])
+def test_of_a_fault_where_nobody_was_to_have_a_session_nothing_is_counted(args: dict[str, Any]) -> None:
+    """What talks there are programs of the user's: its witness must do."""
+    finding = aimed(**args)
+    assert (finding.status, finding.measures) == (Status.PASS, {})
+
+
+def test_an_attempt_to_connect_elsewhere_meets_no_fault() -> None:
+    """T5: the idlers come back to the server while the talkers are cut off from it."""
+    args = {"target": "server", "with_": "talkers"}
+    w = World(talkers=1, idlers=1).step("cut", at=1.0, verb="partition").heals("cut", 5.0)
+    w.timeline[0] = msgspec.structs.replace(w.timeline[0], args=args)
+    w.client("talkers-1").connects(0.1).closes(0.5).ends(0.6)
+    w.client("idlers-1").connects(2.0).talks(2.1).closes(2.2).ends(2.3)
+    w.check("recovery", recovery={"of": "idlers", "since": "cut"})
+    finding = of(judge(w.plan, w.history(), lambda *_: Says(Status.PASS)), "witness")[0]
+    assert finding.status is Status.INCONCLUSIVE
+    assert "no attempt to connect met it" in finding.seen

@@ -1,0 +1,140 @@
+"""Whether a fault met the sessions that it was meant for: one that nobody felt proves nothing of what came after it.
+
+A session is a scripted client's connection, and has two ends: the client, and the service that its `connecting` names.
+A fault is aimed at names of either kind; `with` (or the second of `between`) narrows it down to an other end, `port` to
+the service's port. Programs of the user's leave no records of their connections, so nothing is said of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from midsession.core.history import FOREVER, History
+from midsession.core.outcomes import ON_ATTEMPTS, Connection
+from midsession.core.plan import Plan, Step
+from midsession.core.record import Event
+from midsession.core.steps import StepStory
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How many sessions a fault met (`sessions`), of which target and other end, and why that is too few (`missed`)."""
+
+    sessions: int
+    missed: str
+    other: str | None
+
+    @staticmethod
+    def of(history: History, story: StepStory) -> Overlap | None:
+        """The sessions that had a connection open when the fault was injected, and that it could meet.
+
+        None: it was not injected, nobody was to have such a session, or the clocks do not tell.
+        """
+        step = next(step for step in history.plan.timeline if step.id == story.id)
+        aim = _Aim.of(history.plan, step)
+        if story.injected is None or story.instant_ns is None or not aim.clients or not history.comparable:
+            return None
+        opened = history.open_at(story.instant_ns)
+        met = sum(aim.meets(client, connection) for client, connection in opened.items())
+        missed = "" if met else _missed(history, story, aim)
+        return Overlap(met, missed, step.sides[1])
+
+    def __str__(self) -> str:
+        many = self.sessions != 1
+        between = f" and {self.other}" if self.other else ""
+        return f"{self.sessions} session{'s' if many else ''} with its target{between} {'were' if many else 'was'} open"
+
+
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """Whom a fault can meet: `clients` are the scripted ones that were to have a session with its target, with their
+    groups."""
+
+    target: frozenset[str]
+    other: frozenset[str]
+    port: int | None
+    udp: bool
+    clients: Mapping[str, str]
+
+    @staticmethod
+    def of(plan: Plan, step: Step) -> _Aim:
+        """Between two services it counts who has a session with either: nobody has one with both."""
+        names, other = step.sides
+        target, others = frozenset(names), frozenset() if other is None else frozenset({other})
+        if target | others <= {service.name for service in plan.services}:
+            target, others = target | others, frozenset()
+        clients = {
+            name: group.name
+            for group, hosts in ((group, group.hosts) for group in plan.scripted)
+            for name in group.names
+            if any(_fits(({name, group.name}, {host}), target, others) for host in hosts)
+        }
+        return _Aim(target, others, step.args.get("port"), step.args.get("protocol") == "udp", clients)
+
+    def meets(self, client: str, connection: Connection) -> bool:
+        """Whether a connection of that client is one of those."""
+        service, _, port = connection.to.rpartition(":")
+        if client not in self.clients or self.udp or (self.port is not None and port != str(self.port)):
+            return False
+        return _fits(({client, self.clients[client]}, {service}), self.target, self.other)
+
+
+def _fits(ends: tuple[set[str], set[str]], target: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether one end of a session is a target, and the other end an other one, where those are given."""
+    return any(target & one and (not other or other & another) for one, another in (ends, ends[::-1]))
+
+
+def _missed(history: History, story: StepStory, aim: _Aim) -> str:
+    """Why a fault that met no open session proves nothing of what a check counts from it; empty: it does."""
+    counted = [args for check in history.plan.checks for args in _counted_from(check.args, story.id)]
+    if any(map(_looks_for_a_loss, counted)):
+        return "and a check asks who lost one"
+    if any(map(_looks_at_sessions, counted)) and not _meets_attempts(history, story, aim):
+        return "no attempt to connect met it, and a check counts from it"
+    return ""
+
+
+_LOSSES = frozenset({Event.LOST, Event.END, Event.CLOSED, Event.CLIENT_LOST})
+_OF_PROGRAMS = frozenset(
+    {
+        *(Event.LISTENING, Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE),
+        *(Event.INJECTED, Event.WITNESSED, Event.EFFECTIVE, Event.HEALED, Event.STALLED),
+        *(Event.BEGUN, Event.TRIGGERED, Event.NOTE, Event.ENDED),
+    }
+)
+
+
+def _counted_from(value: object, step: str) -> Iterator[Mapping[str, Any]]:
+    """Every mapping in a check's fields that counts from (`since`) the step."""
+    if isinstance(value, Mapping) and value.get("since") == step:
+        yield value
+    for one in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        yield from _counted_from(one, step)
+
+
+def _looks_for_a_loss(counted: Mapping[str, Any]) -> bool:
+    """Whether it asks for open sessions that are lost (or are not)."""
+    return counted.get("as_") not in ON_ATTEMPTS and bool(_LOSSES & {counted.get("event"), counted.get("meets")})
+
+
+def _looks_at_sessions(counted: Mapping[str, Any]) -> bool:
+    """Whether it asks what sessions met, not what became of a program."""
+    return not {"service", "clients"} & counted.keys() and not _OF_PROGRAMS & {
+        counted.get("event"),
+        counted.get("meets"),
+    }
+
+
+def _meets_attempts(history: History, story: StepStory, aim: _Aim) -> bool:
+    """Whether a connection was tried while the fault was in force; of one that is never healed: tried in vain."""
+    assert story.instant_ns is not None
+    until_ns = FOREVER if story.healed is None else story.healed.t_ns
+    tried = [
+        connection
+        for client in aim.clients
+        for connection in history.connections.get(client, ())
+        if story.instant_ns <= connection.began_ns < until_ns and aim.meets(client, connection)
+    ]
+    return any(story.healed is not None or connection.opened_ns is None for connection in tried)
