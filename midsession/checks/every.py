@@ -11,8 +11,7 @@ from midsession.core.history import FOREVER, History
 from midsession.core.outcomes import ON_ATTEMPTS
 from midsession.core.record import Event, Record
 from midsession.core.verdict import Finding, Status
-
-_ENDINGS = frozenset({Event.LOST, Event.END, Event.CLOSED})
+from midsession.core.whose import ENDINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Every(Check):
         clients = history.clients_of(self.every)
         if self.since is None or origin_ns is None:
             return list(clients)
-        if self.meets in _ENDINGS and self.as_ not in ON_ATTEMPTS:
+        if self.meets in ENDINGS and self.as_ not in ON_ATTEMPTS:
             opened = history.open_at(origin_ns)
             # A client whose log breaks off before the instant may have been open then: it stays in scope, unknown.
             return [c for c in clients if c in opened or history.outcomes[c].known_until_ns < origin_ns]

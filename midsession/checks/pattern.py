@@ -4,55 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from midsession.core.history import AGENT, CONDUCTOR, PROGRAM, History, Selection
 from midsession.core.outcomes import ON_ATTEMPTS
 from midsession.core.plan import ReferenceService
 from midsession.core.record import Event
-
-Kind = Literal["client", "service", "agent", "conductor"]
-
-_BOTH: frozenset[Kind] = frozenset({"client", "service"})
-_CLIENT: frozenset[Kind] = frozenset({"client"})
-_SERVICE: frozenset[Kind] = frozenset({"service"})
-_AGENT: frozenset[Kind] = frozenset({"agent"})
-_CONDUCTOR: frozenset[Kind] = frozenset({"conductor"})
-
-OBSERVERS: dict[Event, frozenset[Kind]] = {
-    Event.CONNECTING: _CLIENT,
-    Event.CONNECTED: _CLIENT,
-    Event.SENT: _BOTH,
-    Event.RECEIVED: _BOTH,
-    Event.REPLIED: _CLIENT,
-    Event.END: _BOTH,
-    Event.CLOSED: _BOTH,
-    Event.ERROR: _BOTH,
-    Event.LOST: _CLIENT,
-    Event.RECONNECTING: _CLIENT,
-    Event.GAVE_UP: _CLIENT,
-    Event.MARK: _CLIENT,
-    Event.DONE: _CLIENT,
-    Event.PROTOCOL_ERROR: _CLIENT,
-    Event.LISTENING: frozenset({"service", "agent"}),
-    Event.ACCEPTED: _SERVICE,
-    Event.CLIENT_LOST: _SERVICE,
-    Event.STARTED: _AGENT,
-    Event.EXITED: _AGENT,
-    Event.FROZEN: _AGENT,
-    Event.THAWED: _AGENT,
-    Event.LINE: _AGENT,
-    Event.INJECTED: _AGENT,
-    Event.WITNESSED: _AGENT,
-    Event.HEALED: _AGENT,
-    Event.STALLED: frozenset({"client", "agent", "conductor"}),
-    Event.EFFECTIVE: _CONDUCTOR,
-    Event.BEGUN: _CONDUCTOR,
-    Event.TRIGGERED: _CONDUCTOR,
-    Event.NOTE: _CONDUCTOR,
-    Event.ENDED: _CONDUCTOR,
-}
-"""Who writes an event. Total: a test says so."""
+from midsession.core.whose import WRITERS
 
 _ON_CONNECTIONS = frozenset(
     {
@@ -129,15 +87,17 @@ def watch(history: History, pattern: Pattern) -> Watch:
 
 def _observers(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
     """Name and None (alive), a reason (nobody can tell), or an empty text (out of scope)."""
-    kinds = OBSERVERS[pattern.event]
+    writers = WRITERS[pattern.event]
     of_group = None if pattern.of is None else history.is_group(pattern.of)
-    if "client" in kinds and of_group is not False:
+    if "client" in writers and of_group is not False:
         yield from _clients(history, pattern)
-    if "service" in kinds and not of_group:
+    if "server" in writers and not of_group:
         yield from _services(history, pattern)
-    if "agent" in kinds:
+    if "agent" in writers:
         yield from _agents(history, pattern)
-    if "conductor" in kinds and pattern.of is None:
+    if "fleet" in writers and pattern.of is None:
+        yield from ((fleet, _first_gap(history, fleet, PROGRAM)) for fleet in history.fleets)
+    if "conductor" in writers and pattern.of is None:
         yield CONDUCTOR, _first_gap(history, CONDUCTOR, CONDUCTOR)
 
 

@@ -23,6 +23,7 @@ from midsession.core.logfile import LogFile
 from midsession.core.plan import CheckPlan, Plan
 from midsession.core.record import Event, Record
 from midsession.core.verdict import Finding, Status
+from midsession.core.whose import OF_AGENTS, OF_CLIENTS, OF_SERVERS
 
 DAY_NS = 86_400 * 10**9
 MOST_COPIES = 20_000
@@ -32,24 +33,7 @@ Spoil = tuple[str, Callable[[], Files]]
 
 _OWN = frozenset({Event.BEGUN, Event.TRIGGERED, Event.INJECTED, Event.EFFECTIVE, Event.ENDED})
 """What tells when the steps were and when the run ended: spoiling that would only move the ground under a check."""
-_OF_CLIENTS = frozenset(
-    {
-        *(Event.CONNECTING, Event.CONNECTED, Event.SENT, Event.RECEIVED, Event.REPLIED, Event.END, Event.CLOSED),
-        *(Event.ERROR, Event.LOST, Event.RECONNECTING, Event.GAVE_UP, Event.MARK, Event.PROTOCOL_ERROR),
-    }
-)
-_OF_SERVICES = frozenset(
-    {
-        *(Event.LISTENING, Event.ACCEPTED, Event.RECEIVED, Event.SENT, Event.END, Event.CLOSED, Event.ERROR),
-        Event.CLIENT_LOST,
-    }
-)
-_OF_AGENTS = frozenset(
-    {
-        *(Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE),
-        *(Event.WITNESSED, Event.HEALED, Event.STALLED),
-    }
-)
+_OF_CLIENTS = OF_CLIENTS - {Event.DONE}
 
 
 class Audited(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,8 +262,8 @@ def _longer(history: History, file: LogFile, event: str, fields: dict[str, Any],
         return records
     if header.writer == PROGRAM and event in _OF_CLIENTS and header.host in history.fleets:
         return _after_each_client(records, event, fields, copies)
-    service = header.writer == PROGRAM and header.host not in history.fleets and event in _OF_SERVICES
-    if not records or not (service or (header.writer == AGENT and event in _OF_AGENTS)):
+    service = header.writer == PROGRAM and header.host not in history.fleets and event in OF_SERVERS
+    if not records or not (service or (header.writer == AGENT and event in OF_AGENTS)):
         return records
     last = records[-1]
     t_ns = min(last.t_ns, history.ended_ns) if history.ended_ns != FOREVER else last.t_ns

@@ -14,8 +14,8 @@ from typing import Any
 from midsession.core.history import FOREVER, History
 from midsession.core.outcomes import ON_ATTEMPTS, Connection
 from midsession.core.plan import Plan, Step
-from midsession.core.record import Event
 from midsession.core.steps import StepStory
+from midsession.core.whose import ENDINGS, OF_SESSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +96,6 @@ def _missed(history: History, story: StepStory, aim: _Aim) -> str:
     return ""
 
 
-_LOSSES = frozenset({Event.LOST, Event.END, Event.CLOSED, Event.CLIENT_LOST})
-_OF_PROGRAMS = frozenset(
-    {
-        *(Event.LISTENING, Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE),
-        *(Event.INJECTED, Event.WITNESSED, Event.EFFECTIVE, Event.HEALED, Event.STALLED),
-        *(Event.BEGUN, Event.TRIGGERED, Event.NOTE, Event.ENDED),
-    }
-)
-
-
 def _counted_from(value: object, step: str) -> Iterator[Mapping[str, Any]]:
     """Every mapping in a check's fields that counts from (`since`) the step."""
     if isinstance(value, Mapping) and value.get("since") == step:
@@ -116,15 +106,16 @@ def _counted_from(value: object, step: str) -> Iterator[Mapping[str, Any]]:
 
 def _looks_for_a_loss(counted: Mapping[str, Any]) -> bool:
     """Whether it asks for open sessions that are lost (or are not)."""
-    return counted.get("as_") not in ON_ATTEMPTS and bool(_LOSSES & {counted.get("event"), counted.get("meets")})
+    return counted.get("as_") not in ON_ATTEMPTS and not ENDINGS.isdisjoint(_events(counted))
 
 
 def _looks_at_sessions(counted: Mapping[str, Any]) -> bool:
     """Whether it asks what sessions met, not what became of a program."""
-    return not {"service", "clients"} & counted.keys() and not _OF_PROGRAMS & {
-        counted.get("event"),
-        counted.get("meets"),
-    }
+    return not {"service", "clients"} & counted.keys() and OF_SESSIONS.issuperset(_events(counted))
+
+
+def _events(counted: Mapping[str, Any]) -> set[str]:
+    return {counted[key] for key in ("event", "meets") if key in counted}
 
 
 def _meets_attempts(history: History, story: StepStory, aim: _Aim) -> bool:

@@ -26,37 +26,13 @@ from midsession.core.fields import FIELDS, can_be, known_words
 from midsession.core.loader import Node
 from midsession.core.record import Event
 from midsession.core.scenario import MAX_CLIENTS, OWN_VERBS, Language, When
+from midsession.core.whose import OF_AGENTS, OF_CLIENTS, OF_PROGRAMS, OF_SERVERS
 from midsession.core.wrong import did_you_mean, quoted
 from midsession.errors import Place, Problem
 
 RESERVED = ("all", "conductor")
 FLEETS = "client"
 """Testbeds call the hosts that play scripted clients `client-1`, `client-2`, …"""
-
-CLIENT_EVENTS = frozenset(
-    {
-        *(Event.CONNECTING, Event.CONNECTED, Event.SENT, Event.RECEIVED, Event.REPLIED, Event.END, Event.CLOSED),
-        *(Event.ERROR, Event.LOST, Event.RECONNECTING, Event.GAVE_UP, Event.MARK, Event.DONE, Event.PROTOCOL_ERROR),
-    }
-)
-SERVER_EVENTS = frozenset(
-    {
-        *(Event.ACCEPTED, Event.RECEIVED, Event.SENT, Event.END, Event.CLOSED, Event.ERROR, Event.CLIENT_LOST),
-    }
-)
-"""What only the reference server writes; what is known of any other program is what its agent sees."""
-SERVICE_EVENTS = SERVER_EVENTS | frozenset(
-    {
-        *(Event.LISTENING, Event.STARTED, Event.EXITED, Event.FROZEN, Event.THAWED, Event.LINE),
-        *(Event.INJECTED, Event.WITNESSED, Event.EFFECTIVE, Event.HEALED, Event.STALLED),
-    }
-)
-
-PROGRAM_EVENTS = SERVICE_EVENTS - {
-    *(Event.LISTENING, Event.ACCEPTED, Event.RECEIVED, Event.SENT, Event.END, Event.CLOSED, Event.ERROR),
-    Event.CLIENT_LOST,
-}
-"""What is known of a client that is a program: its life and its output."""
 
 _NUMBER = re.compile("[1-9][0-9]{0,6}")
 _KINDS = {
@@ -457,10 +433,10 @@ class _References:
     def _possible(self, name: str) -> tuple[str, frozenset[Event]]:
         """What a group or a service is, and the events that it can have: only reference servers write records."""
         if name in self._groups:
-            return "client group", PROGRAM_EVENTS if name in self._foreign else CLIENT_EVENTS
+            return "client group", OF_PROGRAMS if name in self._foreign else OF_CLIENTS
         if self._services[name].get("reference"):
-            return "service", SERVICE_EVENTS
-        return "service without records of its own", SERVICE_EVENTS - SERVER_EVENTS
+            return "service", OF_SERVERS | OF_AGENTS
+        return "service without records of its own", OF_AGENTS
 
     def _mark(self, mapping: Node) -> None:
         """A mark that no script sets never comes."""

@@ -13,23 +13,9 @@ from dataclasses import dataclass, field
 
 from midsession.core import plan
 from midsession.core.record import CLIENT_ENDS, Event, Record
+from midsession.core.whose import OF_CLIENTS_ALONE
 
 NS = 1_000_000_000
-
-CLIENT_EVENTS = frozenset(
-    {
-        Event.CONNECTING,
-        Event.CONNECTED,
-        Event.REPLIED,
-        Event.LOST,
-        Event.RECONNECTING,
-        Event.GAVE_UP,
-        Event.MARK,
-        Event.DONE,
-        Event.PROTOCOL_ERROR,
-    }
-)
-"""What only clients write."""
 
 
 def ns(seconds: float) -> int:
@@ -286,7 +272,7 @@ class EventWatch(Hearing):
         self._clients = world.clients(trigger.of)
         nobodys = trigger.of is None
         self.of_clients = self._clients is not None or nobodys
-        self.of_services = self._clients is None and not (nobodys and trigger.event in CLIENT_EVENTS)
+        self.of_services = self._clients is None and not (nobodys and trigger.event in OF_CLIENTS_ALONE)
         self._seen = 0
 
     def hears(self) -> Iterator[tuple[str, Hearing]]:

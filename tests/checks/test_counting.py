@@ -8,9 +8,7 @@ import pytest
 
 from midsession.checks import build
 from midsession.checks.order import happened_before
-from midsession.checks.pattern import OBSERVERS
 from midsession.core.history import CannotTell
-from midsession.core.record import Event
 from midsession.core.verdict import Finding, Status
 from tests.build import World
 
@@ -29,13 +27,20 @@ def judged(w: World, kind: str, **args: Any) -> Finding:
     return build(kind, args).judge(w.history())
 
 
-def test_every_event_has_its_observers() -> None:
-    """The table is total."""
-    assert set(OBSERVERS) == set(Event)
-    assert all(OBSERVERS.values())
-
-
 # --- never ---
+
+
+def test_who_would_have_said_that_it_stood_still_are_all_fleets_agents_and_the_conductor() -> None:
+    """Not the clients: their fleet's log is what must be whole."""
+    w = talk()
+    finding = judged(w, "never", never={"event": "stalled"})
+    assert (finding.status, finding.support) == (Status.PASS, 4)
+    assert judged(talk().stalls(2.0, 0.5), "never", never={"event": "stalled"}).status is Status.FAIL
+    name = "client-1.program.1.jsonl"
+    w.altered[name] = w.encoded()[name][:-5]
+    finding = judged(w, "never", never={"event": "stalled"})
+    assert finding.status is Status.INCONCLUSIVE
+    assert finding.seen.startswith(f"not seen, but client-1: its log is not whole ({name}")
 
 
 def test_never_passes_when_everybody_who_would_have_seen_it_lived() -> None:

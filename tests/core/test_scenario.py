@@ -10,8 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from midsession.core import units
-from midsession.core.record import Event
-from midsession.core.references import CLIENT_EVENTS, SERVICE_EVENTS
 from midsession.core.wrong import Wrong
 from tests.core.spoken import SMALL, problems
 from tests.torture.language import GOOD, mutant
@@ -207,6 +205,7 @@ CASES: list[tuple[str, str, str, int]] = [
     ("{event: protocol_error}", "{evnt: lost}", "unknown-key", 17),
     ("{event: protocol_error}", "{event: lost, of: nobody}", "unknown-subject", 17),
     ("{event: protocol_error}", "{event: listening, of: talkers}", "impossible-event", 17),
+    ("{event: protocol_error}", "{event: effective, of: server}", "impossible-event", 17),
     ("{event: protocol_error}", "{event: lost}\n    within: 1s", "unknown-key", 18),
     ("never: {event: protocol_error}", "every: talkers", "missing-key", 17),
     ("never: {event: protocol_error}", "every: talkers\n    meets: lost\n    within: 1", "missing-unit", 19),
@@ -417,11 +416,6 @@ def test_what_fits_no_program_is_refused(old: str, new: str, slug: str) -> None:
     """With a word for what is wrong."""
     assert old in DRIVERS
     assert slug in [problem.slug for problem in problems(DRIVERS.replace(old, new, 1))]
-
-
-def test_every_event_is_a_clients_a_services_or_the_conductors() -> None:
-    """The tables of who can have which event leave out only what the conductor writes."""
-    assert set(Event) - CLIENT_EVENTS - SERVICE_EVENTS == {Event.BEGUN, Event.TRIGGERED, Event.NOTE, Event.ENDED}
 
 
 # --- units ---------------------------------------------------------------------------------------------------------
