@@ -42,7 +42,7 @@ class Kept(Check):
         due = [w for w in told.writes if w.acknowledged and began and w.acknowledged.t_ns < began.t_ns]
         lost = [w for w in due if w.item not in told.items]
         status = Status.INCONCLUSIVE if told.doubts and lost else Status.FAIL if lost else Status.PASS
-        if not due or (told.doubts and not lost and _of_logs(told)):
+        if not due or (told.gaps and not lost):
             status = Status.INCONCLUSIVE
         return Finding(
             check=self.kind,
@@ -69,11 +69,6 @@ class Kept(Check):
         parts += [f"{late} were acknowledged only after the reading began"] if late else []
         parts += [words.listing(f"{w.sent.client}: {w.item} is gone" for w in lost)] if lost else []
         return "; ".join([*parts, *([f"but {words.listing(told.doubts)}"] if told.doubts else [])])
-
-
-def _of_logs(told: Told) -> bool:
-    """Whether a log is doubted: then an acknowledged write may be missing from it, and from the count."""
-    return any(".jsonl" in doubt for doubt in told.doubts)
 
 
 def _began(history: History, readers: str) -> Record | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import re2  # type: ignore[import-untyped]
 
-from midsession.core.history import PROGRAM, CannotTell, History
+from midsession.core.history import PROGRAM, CannotTell, Gap, History
 from midsession.core.record import Event, Record
 from midsession.core.wire import PREVIEW_CHARS
 
@@ -43,12 +43,19 @@ class Write:
 class Told:
     """All writes in the order in which they were sent, and each reader's reads in theirs; never empty, both.
 
-    `doubts` say why something that is missing here may yet have been there; empty: it was not.
+    `unread` says which readers did not come to their end, and why; `gaps` are the fleets' logs that are not whole, from
+    which an acknowledged write may be missing as well as a read.
     """
 
     writes: Sequence[Write]
     reads: Mapping[str, Sequence[tuple[str, Record]]]
-    doubts: Sequence[str]
+    unread: Sequence[str]
+    gaps: Sequence[Gap]
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """Why something that is missing here may yet have been there; empty: it was not."""
+        return [*self.unread, *map(str, self.gaps)]
 
     @property
     def items(self) -> frozenset[str]:
@@ -71,7 +78,8 @@ def tell(history: History, which: ReadBack) -> Told:
     reads = {client: found for client, found in reads.items() if found}
     if not reads:
         raise CannotTell(f"{which.read_by} read nothing")
-    return Told(writes, reads, list(_doubts(history, which)))
+    gaps = [gap for gap in history.gaps if gap.writer == PROGRAM and gap.host in history.fleets]
+    return Told(writes, reads, list(_unread(history, which)), gaps)
 
 
 def _writes(history: History, client: str, which: ReadBack) -> Iterator[Write]:
@@ -103,9 +111,8 @@ def _item(record: Record, which: ReadBack) -> str | None:
     return None if found is None else str(found[1] if found.re.groups else found[0])
 
 
-def _doubts(history: History, which: ReadBack) -> Iterator[str]:
+def _unread(history: History, which: ReadBack) -> Iterator[str]:
     for client in history.clients_of(which.read_by):
         outcome = history.outcomes[client]
         if outcome.word != "ok":
             yield f"{client} did not read to its end ({outcome.reason})"
-    yield from (str(gap) for gap in history.gaps if gap.writer == PROGRAM and gap.host in history.fleets)
