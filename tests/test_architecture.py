@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,16 @@ def test_the_conductor_and_the_report_name_no_fault() -> None:
         if isinstance(node, ast.Constant) and node.value in FAULTS
     ]
     assert offenders == []
+
+
+def test_no_module_of_an_agent_needs_one_that_needs_it() -> None:
+    """Not even for typing: each can be read behind those that it imports."""
+    files = sources(PACKAGE / "agent")
+    modules = {relative(path).removesuffix(".py").replace("/", "."): path for path in files}
+    needs = {name: set(imports(path)) & set(modules) for name, path in modules.items()}
+    assert sum(map(len, needs.values())) > len(modules)
+    order = list(TopologicalSorter(needs).static_order())  # raises CycleError, which names the circle
+    assert order.index("midsession.agent.agent") < order.index("midsession.agent.verbs")
 
 
 @pytest.mark.parametrize("path", sources(PACKAGE), ids=relative)

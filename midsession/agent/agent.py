@@ -1,6 +1,6 @@
 """The agent itself: takes frames from one conductor, carries them out by the table of verbs, and ends in order.
 
-A family of faults adds a module with a `VERBS` table of its own; nothing else here knows what a verb does.
+It is handed that table (`midsession.agent.verbs`), and knows nothing of what a verb does.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from typing import Any
 
 import msgspec
 
-from midsession.agent import census, libc, process, procfs, session
+from midsession.agent import libc, procfs
 from midsession.agent.answer import Answer, LogBroken, Refused
 from midsession.agent.channel import Channel
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop
-from midsession.agent.network import filter as filters
-from midsession.agent.network import impair, lies, link, renumber, sockets
 from midsession.agent.network.addresses import own_addresses
 from midsession.agent.output import Mirror
 from midsession.agent.protocol import Hello, Reply, decode_request, encode
@@ -27,18 +25,7 @@ from midsession.agent.spawn import Spawn, execute
 from midsession.agent.supervisor import Supervisor
 
 Handler = Callable[["Agent", Any, Answer], dict[str, Any] | None]
-
-VERBS: Mapping[type[Any], Handler] = {
-    **process.VERBS,
-    **filters.VERBS,
-    **impair.VERBS,
-    **lies.VERBS,
-    **link.VERBS,
-    **renumber.VERBS,
-    **sockets.VERBS,
-    **session.VERBS,
-    **census.VERBS,
-}
+"""Carries out a request. Returns the reply's value, or None when the answer is given later. Raises Refused, OSError."""
 
 _TERM_GRACE_S = 0.3
 _TERM_WITHIN_S = 0.7
@@ -58,8 +45,16 @@ _decode_id = msgspec.json.Decoder(_Id).decode
 class Agent:
     """What lives in a host. One conductor at a time speaks to it, through the channel that `attach` was given."""
 
-    def __init__(self, loop: Loop, service: str, mirrors: Sequence[Mirror] = (), spawn: Spawn = execute) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        verbs: Mapping[type[Any], Handler],
+        service: str,
+        mirrors: Sequence[Mirror] = (),
+        spawn: Spawn = execute,
+    ) -> None:
         self.loop, self.service, self.mirrors, self.spawn = loop, service, mirrors, spawn
+        self._verbs = verbs
         self.supervisor = Supervisor(loop)
         self.host: HostRun | None = None
         self.heard = False
@@ -114,7 +109,7 @@ class Agent:
         assert self.channel is not None
         answer = Answer(request.id, self.channel.send)
         try:
-            value = VERBS[type(request)](self, request, answer)
+            value = self._verbs[type(request)](self, request, answer)
             if value is not None:
                 answer.give(value)
         except Refused as refused:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from midsession.agent import procfs
+from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer
 from midsession.agent.directory import empty
 from midsession.agent.network import sockets
@@ -20,9 +21,6 @@ from midsession.agent.network.nft import Nft, NftError
 from midsession.agent.privilege import may_administer
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Reset
-
-if TYPE_CHECKING:
-    from midsession.agent.agent import Agent
 
 _QUIET_WITHIN_S = 0.5
 _QUIET_POLL_S = 0.005

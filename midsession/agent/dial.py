@@ -24,6 +24,7 @@ from midsession.agent.loop import Loop, Timer
 from midsession.agent.output import Mirror
 from midsession.agent.say import say
 from midsession.agent.serve import run_to_the_end
+from midsession.agent.verbs import VERBS
 
 _RETRY_S = 0.1
 _TRY_S = 1.0
@@ -207,7 +208,7 @@ def serve_dialling(dial: Dial, service: str) -> int:
     when none ever came; 3 when a log could not be written.
     """
     loop = Loop()
-    agent = Agent(loop, service, (Mirror(loop, 1), Mirror(loop, 2)))
+    agent = Agent(loop, VERBS, service, (Mirror(loop, 1), Mirror(loop, 2)))
     loop.signals(
         {
             signal.SIGCHLD: agent.supervisor.reap,

@@ -9,17 +9,15 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from midsession.agent import procfs
+from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.procfs import now_ns
 from midsession.agent.program import Program
 from midsession.agent.protocol import AwaitPort, Freeze, Kill, Start, Status, Stop, Tell, Thaw
 from midsession.core.record import Event
-
-if TYPE_CHECKING:
-    from midsession.agent.agent import Agent
 
 _PORT_POLL_S = 0.005
 _PROOF_POLL_S = 0.0005

@@ -12,6 +12,7 @@ from midsession.agent.channel import Channel
 from midsession.agent.loop import Loop
 from midsession.agent.say import say
 from midsession.agent.spawn import Spawn, execute
+from midsession.agent.verbs import VERBS
 
 WRONG_CALL = 2
 LOG_BROKEN = 3
@@ -27,7 +28,7 @@ def serve(in_fd: int, out_fd: int, service: str = "", token: str = "", spawn: Sp
     a run is interrupted.
     """
     loop = Loop()
-    agent = Agent(loop, service, spawn=spawn)
+    agent = Agent(loop, VERBS, service, spawn=spawn)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     loop.signals(
         {

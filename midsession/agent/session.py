@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.network import filter as filters
 from midsession.agent.network import impair
 from midsession.agent.protocol import Configure, Fetch, Finish, List, Prepare, Shutdown, Subscribe
 from midsession.core.record import Event
-
-if TYPE_CHECKING:
-    from midsession.agent.agent import Agent
 
 _FETCH_BYTES = 8 * 1024 * 1024
 _EVENTS = frozenset(event.value for event in Event)

@@ -11,8 +11,8 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from midsession.agent.agent import VERBS
 from midsession.agent.protocol import MAX_FRAME_BYTES, Fetch, Reply, Request, Status, decode_request, encode
+from midsession.agent.verbs import VERBS
 
 from .conductor import Agent, TestConductor
 

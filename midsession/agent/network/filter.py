@@ -8,8 +8,9 @@ when its first rule is loaded, and takes an old connection for a new one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop, Timer
@@ -19,9 +20,6 @@ from midsession.agent.network.rules import Connection, Rules, rules
 from midsession.agent.network.ruleset import Ruleset
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Filter, Unfilter
-
-if TYPE_CHECKING:
-    from midsession.agent.agent import Agent
 
 _LOOKS_PER_WAIT = 8
 _SOONEST_LOOK_S, _LATEST_LOOK_S = 0.001, 0.016

@@ -6,8 +6,9 @@ stack, and everything goes on in order when they end. Where a host cannot have o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun, Mechanism
 from midsession.agent.network.queueing import Queueing
@@ -15,9 +16,6 @@ from midsession.agent.network.shape import Shaping
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Impair, Mend
 from midsession.core.plan import substream
-
-if TYPE_CHECKING:
-    from midsession.agent.agent import Agent
 
 
 def prepare(agent: Agent) -> None:

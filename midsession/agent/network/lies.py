@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop
@@ -18,9 +19,6 @@ from midsession.agent.network.names import answer
 from midsession.agent.network.nft import Nft, NftError
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Mislead, Unmislead
-
-if TYPE_CHECKING:
-    from midsession.agent.agent import Agent
 
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){0,9}")
 _QUESTION_BITS = 160

@@ -5,15 +5,13 @@ from __future__ import annotations
 import fcntl
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.network.addresses import interface_of
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Link
-
-if TYPE_CHECKING:
-    from midsession.agent.agent import Agent
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _IFF_UP = 0x1

@@ -7,16 +7,14 @@ on the link: the address is new to them, and when the old one comes back, it is 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.network import names
 from midsession.agent.network.addresses import interface_of, own_addresses, readdress
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Renumber, Unrenumber
-
-if TYPE_CHECKING:
-    from midsession.agent.agent import Agent
 
 RESOLVER = "/etc/resolv.conf"
 _DNS_PORT = 53

@@ -10,14 +10,12 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Destroy
-
-if TYPE_CHECKING:
-    from midsession.agent.agent import Agent
 
 _NETLINK_SOCK_DIAG = 4
 _BY_FAMILY, _DESTROY = 20, 21
