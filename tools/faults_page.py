@@ -33,6 +33,9 @@ the other end, a service or client group. `port` is the service's end of the tra
 the other end where the target is clients. `protocol` is `tcp` or `udp`. A client as the target means the connection
 that it has open at that moment, and none that it opens later; one that has none open makes the step fail.
 
+**A host and itself.** Faults are between the target and others. What a host sends to itself, a health check or a
+connection to its own address, passes unharmed while it runs, and is no witness of anything.
+
 *This page is made from the code by `python tools/faults_page.py`.*
 """
 NEEDS = "Needs agents that may change their host's network: `--testbed netns` or `docker`."

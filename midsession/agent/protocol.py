@@ -158,11 +158,11 @@ class Filter(_Request, frozen=True, kw_only=True, tag="filter"):
 
     The rules stand in chains of their own, named after the step, so that faults stack and heal independently. They
     are for packets whose one end is `own`, this host's address on the network under test: its other networks are never
-    touched. `peers`: only packets from or to these addresses (None: any), never those from or to one of `spared`;
-    `protocol`, `own_port` and `peer_port` likewise. `connections`: only those of these TCP connections, each as the
-    peer's address, the peer's port, our own. `direction` is seen from here: `to` this host, `from` it, `both`. `which`:
-    `all` packets; `request`, SYN without ACK; `opening`, any TCP segment with SYN; `live`, those of the TCP connections
-    that are open at this moment.
+    touched, and neither is what it sends to itself. `peers`: only packets from or to these addresses (None: any), never
+    those from or to one of `spared`; `protocol`, `own_port` and `peer_port` likewise. `connections`: only those of
+    these TCP connections, each as the peer's address, the peer's port, our own. `direction` is seen from here: `to`
+    this host, `from` it, `both`. `which`: `all` packets; `request`, SYN without ACK; `opening`, any TCP segment with
+    SYN; `live`, those of the TCP connections that are open at this moment.
     `idle_s`: only those of TCP connections that had no packet for so long. `act`: `drop`, or `reset` (RST to the
     sender; only `to`, or with `idle_s`). Of what fits so far, only packets of more than `over_bytes`, only each
     `every`-th (counted from 1), each with the probability `share`, or those with the numbers `packets` (from 1).
@@ -263,8 +263,8 @@ class Link(_Request, frozen=True, kw_only=True, tag="link"):
 class Destroy(_Request, frozen=True, kw_only=True, tag="destroy"):
     """Destroy open TCP sockets of this host (SOCK_DESTROY): RST to the peer, ECONNABORTED for the owner.
 
-    Those with the local address `own`, a peer among `peers` (None: any), and the ports that are given. Fails when
-    there is none. Writes `injected`, and `witnessed` once the kernel has them no more.
+    Those with the local address `own`, a peer among `peers` (None: any other host), and the ports that are given. Fails
+    when there is none. Writes `injected`, and `witnessed` once the kernel has them no more.
     """
 
     own: str

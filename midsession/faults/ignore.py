@@ -12,7 +12,7 @@ from midsession.faults.packets import PacketFault
 
 @dataclass(frozen=True, slots=True)
 class Ignore(PacketFault):
-    """No connect to the service is answered: each SYN vanishes, and the client waits until its own timeout.
+    """No connect from another host is answered: each SYN vanishes, and the client waits until its own timeout.
 
     Live sessions go on untouched, and the program knows of nothing. A connect that still waits when the fault is
     healed succeeds with its next SYN (Linux: 1, 3, 7 s after the first).

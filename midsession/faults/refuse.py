@@ -12,7 +12,7 @@ from midsession.faults.packets import PacketFault
 
 @dataclass(frozen=True, slots=True)
 class Refuse(PacketFault):
-    """Every connect to the service is answered with RST, as if nobody listened there: ECONNREFUSED, at once.
+    """Every connect from another host is answered with RST, as if nobody listened there: ECONNREFUSED, at once.
 
     Only SYN is answered so; live sessions go on untouched, and the program knows of nothing.
 

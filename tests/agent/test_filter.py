@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from midsession.agent.protocol import Configure, Filter, Finish, Prepare, Request, Unfilter
+from midsession.agent.protocol import Configure, Destroy, Filter, Finish, Prepare, Request, Subscribe, Tell, Unfilter
 from tests.agent.conductor import Agent, Refusal, TestConductor
 
 pytestmark = pytest.mark.netns
 
-OWN = "10.9.0.1"
+OWN, PEER = "10.9.0.1", "10.9.0.2"
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--net")
 FOREIGN = "table ip of_another {\nchain input { type filter hook input priority 5; policy accept; }\n}"
 
@@ -87,17 +87,61 @@ def _jumps(item: dict[str, Any]) -> bool:
     return "rule" in item and item["rule"]["chain"] in ("input", "output")
 
 
+def give_address(agent: Agent) -> None:
+    """An interface with the host's address, on a network where nobody else is."""
+    inside(agent, "ip", "link", "add", "net0", "type", "veth", "peer", "name", "far0")
+    inside(agent, "ip", "address", "add", f"{OWN}/24", "dev", "net0")
+    for name in ("lo", "net0", "far0"):
+        inside(agent, "ip", "link", "set", name, "up")
+
+
+def send(agent: Agent, address: str) -> None:
+    """A datagram from the host's address."""
+    code = f"import socket; s = socket.socket(2, 2); s.bind(('{OWN}', 0)); s.sendto(b'x' * 72, ('{address}', 7))"
+    inside(agent, "python3", "-c", code)
+
+
 def test_what_a_fault_dropped_is_told_by_its_cure(agent: Agent, conductor: TestConductor) -> None:
     """Packets and bytes that were hit; a fault beside it counts for itself."""
-    inside(agent, "ip", "address", "add", f"{OWN}/24", "dev", "lo")
-    inside(agent, "ip", "link", "set", "lo", "up")
+    give_address(agent)
     conductor.ask(cut("out", direction="from", protocol="udp", peer_port=7))
     conductor.ask(cut("tcp", direction="from", protocol="tcp"))
-    send = f"import socket; s = socket.socket(2, 2); s.bind(('{OWN}', 0)); s.sendto(b'x' * 72, ('{OWN}', 7))"
     with pytest.raises(subprocess.CalledProcessError):
-        inside(agent, "python3", "-c", send)  # sendto says EPERM: dropped where it leaves
+        send(agent, PEER)  # sendto says EPERM: dropped where it leaves
     assert conductor.ask(Unfilter(id=0, fault="out")) == {"packets": 1, "bytes": 100, "seen": 1}
     assert conductor.ask(Unfilter(id=0, fault="tcp")) == {"packets": 0, "bytes": 0, "seen": 0}
+
+
+def test_what_a_host_sends_to_itself_is_not_counted(agent: Agent, conductor: TestConductor) -> None:
+    """It comes through, though it bears the address, and no path to anybody lies in between."""
+    give_address(agent)
+    conductor.ask(cut("all"))
+    send(agent, OWN)
+    assert conductor.ask(Unfilter(id=0, fault="all")) == {"packets": 0, "bytes": 0, "seen": 0}
+
+
+TO_ITSELF = f"""
+import socket
+listening = socket.create_server(("{OWN}", 0))
+calling = socket.create_connection(listening.getsockname())
+called, _ = listening.accept()
+print("connected", flush=True)
+input()
+calling.sendall(b"x")
+print("heard", called.recv(1), flush=True)
+"""
+
+
+def test_a_connection_to_itself_is_none_that_a_reset_meets(agent: Agent, conductor: TestConductor) -> None:
+    """Of all connections of the host: those with others."""
+    give_address(agent)
+    conductor.ask(Subscribe(id=0, events=["line"]))
+    conductor.start(TO_ITSELF)
+    conductor.wait_line("connected")
+    with pytest.raises(Refusal, match="no such connection is open"):
+        conductor.ask(Destroy(id=0, own=OWN, fault="reset"))
+    conductor.ask(Tell(id=0, line="go on"))
+    conductor.wait_line("heard b'x'")
 
 
 def test_a_rule_that_the_kernel_refuses_leaves_nothing(agent: Agent, conductor: TestConductor) -> None:

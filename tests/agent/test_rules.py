@@ -12,31 +12,29 @@ from midsession.agent.protocol import Filter
 
 OPEN = [("10.0.1.3", 40001, 4000), ("10.0.1.2", 40000, 4000)]
 
+IN, OUT = 'iifname != "lo" ip daddr 10.0.0.2', 'oifname != "lo" ip saddr 10.0.0.2'
+
 CHAINS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
     (
         {},
         {
-            "input": ["ip daddr 10.0.0.2 counter name seen_cut counter name hit_cut drop"],
-            "output": ["ip saddr 10.0.0.2 counter name seen_cut counter name hit_cut drop"],
+            "input": [f"{IN} counter name seen_cut counter name hit_cut drop"],
+            "output": [f"{OUT} counter name seen_cut counter name hit_cut drop"],
         },
     ),
     (
         {"peers": ["10.0.1.2", "10.0.1.3"], "direction": "to"},
-        {
-            "input": [
-                "ip daddr 10.0.0.2 ip saddr { 10.0.1.2, 10.0.1.3 } counter name seen_cut counter name hit_cut drop"
-            ]
-        },
+        {"input": [f"{IN} ip saddr {{ 10.0.1.2, 10.0.1.3 }} counter name seen_cut counter name hit_cut drop"]},
     ),
     (
         {"protocol": "udp", "own_port": 53, "direction": "from"},
-        {"output": ["ip saddr 10.0.0.2 meta l4proto udp th sport 53 counter name seen_cut counter name hit_cut drop"]},
+        {"output": [f"{OUT} meta l4proto udp th sport 53 counter name seen_cut counter name hit_cut drop"]},
     ),
     (
         {"own_port": 4000, "peer_port": 40000, "direction": "to"},
         {
             "input": [
-                "ip daddr 10.0.0.2 meta l4proto { tcp, udp } th dport 4000 th sport 40000 "
+                f"{IN} meta l4proto {{ tcp, udp }} th dport 4000 th sport 40000 "
                 "counter name seen_cut counter name hit_cut drop"
             ]
         },
@@ -45,8 +43,7 @@ CHAINS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
         {"which": "request", "act": "reset", "direction": "to"},
         {
             "input": [
-                "ip daddr 10.0.0.2 tcp flags & (syn | ack) == syn counter name seen_cut "
-                "counter name hit_cut reject with tcp reset"
+                f"{IN} tcp flags & (syn | ack) == syn counter name seen_cut counter name hit_cut reject with tcp reset"
             ]
         },
     ),
@@ -54,37 +51,27 @@ CHAINS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
         {"which": "live", "direction": "from"},
         {
             "output": [
-                "ip saddr 10.0.0.2 ip daddr . tcp dport . tcp sport @live_cut "
-                "counter name seen_cut counter name hit_cut drop"
+                f"{OUT} ip daddr . tcp dport . tcp sport @live_cut counter name seen_cut counter name hit_cut drop"
             ]
         },
     ),
     (
         {"over_bytes": 600, "every": 10, "direction": "to"},
-        {
-            "input": [
-                "ip daddr 10.0.0.2 ip length > 600 counter name seen_cut numgen inc mod 10 9 counter name hit_cut drop"
-            ]
-        },
+        {"input": [f"{IN} ip length > 600 counter name seen_cut numgen inc mod 10 9 counter name hit_cut drop"]},
     ),
     (
         {"share": 0.05, "direction": "to"},
-        {
-            "input": [
-                "ip daddr 10.0.0.2 counter name seen_cut numgen random mod 1000000 < 50000 counter name hit_cut drop"
-            ]
-        },
+        {"input": [f"{IN} counter name seen_cut numgen random mod 1000000 < 50000 counter name hit_cut drop"]},
     ),
     (
         {"idle_s": 5.0, "direction": "to", "act": "reset"},
         {
             "input": [
-                "ip daddr 10.0.0.2 tcp flags & rst == rst return",
-                "ip daddr 10.0.0.2 tcp flags & (syn | ack) == syn "
+                f"{IN} tcp flags & rst == rst return",
+                f"{IN} tcp flags & (syn | ack) == syn update @known_cut {{ ip saddr . tcp sport . tcp dport }} return",
+                f"{IN} ip saddr . tcp sport . tcp dport @known_cut "
                 "update @known_cut { ip saddr . tcp sport . tcp dport } return",
-                "ip daddr 10.0.0.2 ip saddr . tcp sport . tcp dport @known_cut "
-                "update @known_cut { ip saddr . tcp sport . tcp dport } return",
-                "ip daddr 10.0.0.2 meta l4proto tcp counter name seen_cut counter name hit_cut reject with tcp reset",
+                f"{IN} meta l4proto tcp counter name seen_cut counter name hit_cut reject with tcp reset",
             ]
         },
     ),

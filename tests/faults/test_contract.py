@@ -206,6 +206,69 @@ def test_a_fault_that_nothing_meets_is_inconclusive(
     assert [f.status for f in run.verdict.findings if f.check == "witness"] == [Status.INCONCLUSIVE]
 
 
+INTROVERT = """
+name: A server that speaks with itself alone
+timeout: 20s
+services:
+  server:
+    command: [{python}, {program}, 10.77.0.2, "4000"]
+    port: 4000
+    ready: {{line: "round 1"}}
+    grace: 0s
+clients:
+  idlers:
+    count: 2
+    connect: server:4000
+    script: [wait: {{signal: goodbye}}, abort]
+timeline:
+  - id: fault
+    when: {{all: [{{every: idlers, event: connected}}, {{log: {{service: server, contains: "round 3"}}}}]}}
+    {fault}
+  - when: {{log: {{service: server, contains: "round 13"}}}}
+    heal: fault
+  - when: {{log: {{service: server, contains: "round 20"}}}}
+    signal: goodbye
+checks:
+  - count: {{event: connected, of: idlers}}
+    equals: 2
+"""
+
+UNMET = [
+    "partition: server",
+    "partition: {target: server, state: established}",
+    "partition: {target: server, state: new, direction: to}",
+    "loss: {target: server, rate: 100%}",
+    "loss: {target: server, rate: 50%, burst: 4}",
+    "mtu: {target: server, size: 68B}",
+    "hold: server",
+    "rate: {target: server, bandwidth: 100B/s}",
+    "refuse: server",
+    "ignore: server",
+    "idle_expiry: {target: server, after: 10ms}",
+    "idle_expiry: {target: server, after: 10ms, how: reset}",
+]
+"""Faults that would break what the server says to itself, and prove themselves by it."""
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("fault", UNMET)
+def test_what_a_host_says_to_itself_is_unharmed_and_proves_nothing(
+    netns: tuple[asyncio.Runner, Bench], tmp_path: Path, fault: str
+) -> None:
+    """T5: while its clients are idle, its own connections and health checks are no witness, and go on."""
+    program = PROBE.with_name("introvert.py")
+    run = perform(netns, tmp_path, INTROVERT.format(python=sys.executable, program=program, fault=fault))
+    assert run.verdict.status is Status.INCONCLUSIVE, told(run)
+    story = run.history.steps["fault"]
+    assert story.injected is not None
+    assert story.effective is None
+    assert story.healed is not None
+    during = [r for r in run.events("line").on("server") if story.injected.t_ns < r.t_ns < story.healed.t_ns]
+    assert len(during) >= 5
+    assert [f.status for f in run.verdict.findings if f.check == "witness"] == [Status.INCONCLUSIVE]
+    assert [f.status for f in run.own_findings] == [Status.PASS]
+
+
 @pytest.mark.netns
 def test_exactly_each_nth_packet_is_lost(netns: tuple[asyncio.Runner, Bench], tmp_path: Path) -> None:
     """The counters of the healed rule: lost = seen // n, over some hundred packets."""

@@ -2,6 +2,9 @@
 
 Two chains hold a fault's rules, one for packets `to` this host and one for those `from` it. They `return` what they do
 not hit, so that the faults after them are asked too: a packet that one fault drops is lost whatever the others say.
+
+What a host sends to itself, also to its address on the network, passes by way of `lo` and is never hit or counted: no
+path lies between the two ends that could be broken, and it would be a witness of nothing.
 """
 
 from __future__ import annotations
@@ -27,9 +30,13 @@ Connection = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a packet that goes one way names the two ends: nftables' words for its own and its peer's side."""
+    """How a packet that goes one way names the two ends: nftables' words for its own and its peer's side.
+
+    `interface` is where it comes in or goes out: `lo` for what the host sends to itself, whatever addresses it bears.
+    """
 
     hook: str
+    interface: str
     own: str
     own_port: str
     peer: str
@@ -41,8 +48,8 @@ class Way:
         return f"ip {self.peer} . tcp {self.peer_port} . tcp {self.own_port}"
 
 
-TO = Way("input", "daddr", "dport", "saddr", "sport")
-FROM = Way("output", "saddr", "sport", "daddr", "dport")
+TO = Way("input", "iifname", "daddr", "dport", "saddr", "sport")
+FROM = Way("output", "oifname", "saddr", "sport", "daddr", "dport")
 _WAYS = {"both": (TO, FROM), "to": (TO,), "from": (FROM,)}
 
 
@@ -99,7 +106,7 @@ def _chain(way: Way, ask: Filter) -> list[str]:
 
 
 def _ends(way: Way, ask: Filter) -> str:
-    parts = [f"ip {way.own} {_address(ask.own)}"]
+    parts = [f'{way.interface} != "lo" ip {way.own} {_address(ask.own)}']
     if ask.peers is not None:
         parts.append(f"ip {way.peer} {_addresses(ask.peers)}")
     if ask.spared:
