@@ -119,10 +119,15 @@ class Injection:
         since_ns = self.since_ns.get(record.host)
         if since_ns is None or record.t_ns < since_ns or self.is_proven_on(record.host):
             return False
-        if record.fields.get("fault", self.step) != self.step or not self.fault.is_witness(record):
+        if not self._is_about_it(record) or not self.fault.is_witness(record):
             return False
         self.witnesses.setdefault(record.host, []).append(record)
         return self.proven
+
+    def _is_about_it(self, record: Record) -> bool:
+        """Whether it is not of another step's doing, nor of nobody's: what a program ended by is told with its end."""
+        ended_by_another = record.event == Event.EXITED and record.fields.get("by") != self.step
+        return record.fields.get("fault", self.step) == self.step and not ended_by_another
 
     def leave_out(self, name: str) -> bool:
         """A host is beyond its reach after all; True when the last witness was missing from there."""

@@ -337,6 +337,23 @@ def test_one_host_without_its_witness_leaves_a_fault_without_effect(tmp_path: Pa
     assert not [r for r in own_records(result) if r.event == "effective"]
 
 
+@pytest.mark.parametrize("by", [None, "another"])
+def test_a_program_that_ends_by_something_else_proves_no_step(tmp_path: Path, by: str | None) -> None:
+    """It has survived the step's signal, and crashes a second later, or dies by another step."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        server = testbed.host("server")
+        server.idle.add(Kill)
+        asyncio.get_running_loop().call_later(2.0, lambda: server.exits(signal="SEGV", by=by))
+
+    plan = plan_of(step("reload", At(at_s=1.0), "kill", signal="HUP"), step("late", After(step="reload"), "start"))
+    stage = Stage(msgspec.structs.replace(plan, timeout_s=5.0), tmp_path, prepare)
+    result = stage.run()
+    assert [r.fields["signal"] for r in stage.listener.records if r.event == "exited"][:1] == ["SEGV"]
+    assert not [r for r in own_records(result) if r.event == "effective"]
+    assert [missing["step"] for missing in result.unfired] == ["late"]
+
+
 def test_a_group_that_shares_its_hosts_cannot_be_a_target(tmp_path: Path) -> None:
     """The other group's clients would be hit; the message says how many hosts it takes."""
     stage = Stage(two_groups(step("end-them", At(at_s=1.0), "kill", target="talkers")), tmp_path, fleets=1)

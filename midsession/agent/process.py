@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from midsession.agent import procfs
@@ -52,11 +53,10 @@ def stop(agent: Agent, ask: Stop, answer: Answer) -> None:
     program = _running(agent)
     began_ns = t_ns = now_ns()
     if not procfs.is_exiting(program.pid):
-        program.stopped = True
         began_ns, t_ns = program.signal("TERM", ask.fault)
     if ask.fault:
         agent.run_under_way().injected(ask.fault, "stop", began_ns, t_ns, grace_s=ask.grace_s)
-    patience = agent.loop.later(max(ask.grace_s, 0.0), agent.supervisor.kill)
+    patience = agent.loop.later(max(ask.grace_s, 0.0), partial(agent.supervisor.kill, ask.fault))
 
     def gone() -> None:
         patience.cancel()

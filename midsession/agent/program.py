@@ -11,12 +11,14 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from midsession.agent import procfs
 from midsession.agent.answer import LogBroken, Refused
+from midsession.agent.blow import Blow, blame
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop, Timer
 from midsession.agent.output import Mirror, Output
@@ -27,8 +29,6 @@ from midsession.core.record import Event, event_file_name
 
 _PORT_POLL_S = 0.005
 _STDIN_BYTES = 8 * 1024 * 1024
-_ENDING = frozenset({"KILL", "TERM", "INT", "HUP", "QUIT", "ABRT"})
-_PAUSING = frozenset({"STOP", "CONT"})
 
 
 def signal_number(name: str) -> signal.Signals:
@@ -51,9 +51,8 @@ class Program:
         if self._polls and ask.ready_port in procfs.listening_ports():
             raise Refused(f"port {ask.ready_port} is listened on in this host before its program has started")
         self.event_file = event_file_name(host.name, "program", incarnation)
-        self._blow: tuple[str, str] | None = None
-        self.stopped = False
-        """Whether its end was asked for."""
+        self.blows: list[Blow] = []
+        """The signals that it was sent, in their order."""
         self.status: int | None = None
         self.exit: dict[str, Any] | None = None
         self.on_gone: list[Callable[[], None]] = []
@@ -136,17 +135,14 @@ class Program:
         except OSError as error:
             raise Refused(f"cannot send {name} to the program: {error.strerror}") from error
         t_ns = now_ns()
-        if name not in _PAUSING:  # nothing ends by these: what ends it is still the signal before
-            self._blow = (name, fault)
+        self.blows.append(Blow(name, fault))
         return began_ns, t_ns
 
     def terminate(self) -> None:
         """SIGTERM, also to one that is frozen; nothing for one that is dying already."""
-        for number in (signal.SIGTERM, signal.SIGCONT):
-            try:
-                os.killpg(self.pid, number)
-            except OSError:
-                return
+        with suppress(Refused):
+            self.signal("TERM", "")
+            self.signal("CONT", "")
 
     def tell(self, line: str) -> None:
         """Write one line to its standard input, now or as soon as it reads. Raises Refused."""
@@ -220,29 +216,20 @@ class Program:
             "signal": _signal_name(os.WTERMSIG(self.status)) if os.WIFSIGNALED(self.status) else None,
         }
         size = self._host.size_of(self.event_file)
-        by = self._by()
         fields = {
             **self.exit,
             "pid": self.pid,
             "incarnation": self.incarnation,
-            "by": by,
+            **blame(self.blows, self.exit["code"], self.exit["signal"]),
             "event_bytes": size or 0,
             "event_file": self.event_file if size is not None else None,
         }
         fields |= {"left": left} if left else {}
-        fields |= {"stopped": True} if self.stopped and by is None else {}
         self._host.book.append(Event.EXITED, fields)
         self._host.unfollow(self.incarnation)
         waiting, self.on_gone = self.on_gone, []
         for callback in waiting:
             callback()
-
-    def _by(self) -> str | None:
-        """The step that ended it: the last one that sent it a signal to end by, or the signal that it died of."""
-        if self._blow is None or self.exit is None:
-            return None
-        name, fault = self._blow
-        return fault or None if name in _ENDING or name == self.exit["signal"] else None
 
     def _close_stdin(self) -> None:
         if not self._child.stdin.closed:

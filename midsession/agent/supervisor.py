@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 
 from midsession.agent import procfs
+from midsession.agent.blow import Blow
 from midsession.agent.loop import Loop, Timer
 from midsession.agent.program import Program
 from midsession.agent.say import say
@@ -41,10 +42,10 @@ class Supervisor:
         self.program.on_gone.append(then)
         self.kill()
 
-    def kill(self) -> None:
-        """SIGKILL the program's group, whatever it does now; no record says so but `exited`."""
+    def kill(self, step: str = "") -> None:
+        """SIGKILL the program's group, whatever it does now, for a step or for none; no record says so but `exited`."""
         if self.program is not None and self.program.status is None:
-            self.program.stopped = True
+            self.program.blows.append(Blow("KILL", step))
             _kill_group(self.program.pid)
 
     def reap(self) -> None:

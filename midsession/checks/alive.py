@@ -20,9 +20,10 @@ from midsession.core.verdict import Finding, Status
 class Alive(Check):
     """No service's program exits by itself, whatever its exit code: a step of the timeline ends it, or the run's end.
 
-    It is a step's doing when the program ended by the step's signal. A service that is meant to exit by itself says so
-    with an `exit` check: the one exit that such a check looks at is that check's business alone. A service whose
-    agent's log is not whole is inconclusive.
+    It is a step's doing when the program ended by the step's signal: it died of it, or caught it and exited with a
+    code. Death by a signal that it was not sent is a crash, also on the way out. A service that is meant to exit by
+    itself says so with an `exit` check: the one exit that such a check looks at is that check's business alone. A
+    service whose agent's log is not whole is inconclusive.
     """
 
     kind: ClassVar[str] = "alive"

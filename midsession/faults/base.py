@@ -153,7 +153,8 @@ class Fault(ABC):
         """True for a record that proves that the fault took effect on the record's host.
 
         It is asked only of records of hosts on which the fault was injected, that were stamped after the move
-        `proven_from` had begun and name no other step as their `fault`. Every host must give its witnesses.
+        `proven_from` had begun and name no other step as their `fault`; and of the end of a program only where the
+        agent says that it ended by this step. Every host must give its witnesses.
         """
 
     def is_proven_by(self, witnesses: Sequence[Record]) -> bool:

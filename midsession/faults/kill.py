@@ -20,8 +20,11 @@ class Kill(Fault):
     Nothing else is touched. The host, its address and its kernel live on: the kernel closes the program's sockets, so
     that peers see FIN, or RST where bytes had come that the program had not read; later connects are refused.
 
-    It took effect when the program has exited: by that very signal in the case of KILL, in any way otherwise, because
-    a program may handle the others and exit with a code of its own. No program running: the fault fails.
+    It took effect when the program has exited by this signal: it died of it, or it caught it and exited with a code of
+    its own, as a program may after any signal but KILL. After HUP the code must be 0 (or 129, which says HUP): many
+    services take it for "read your configuration anew" and live on, and what they fail of later is not its doing. One
+    that dies of a signal that it was not sent, or says so by the code 128 + n, has crashed by itself, whatever it was
+    sent before. No program running: the fault fails.
 
     A client group is killed as a whole: the programs that play it. Nobody knows how its sessions would have gone on,
     so each client's outcome is `info`, with this step as the reason; that alone makes no run inconclusive.
@@ -40,9 +43,8 @@ class Kill(Fault):
         return (KillRequest(id=0, signal=self.signal, fault=step),)
 
     def is_witness(self, record: Record) -> bool:
-        """The agent saw the program exit."""
-        exited = record.event == Event.EXITED
-        return exited and (self.signal != "KILL" or record.fields["signal"] == "KILL")
+        """The agent saw the program end by it."""
+        return record.event == Event.EXITED
 
     def describe(self) -> str:
         """With the signal's name."""

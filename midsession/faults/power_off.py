@@ -41,8 +41,8 @@ class PowerOff(Fault):
         return (Unfilter(id=0, fault=step),)
 
     def is_witness(self, record: Record) -> bool:
-        """The agent saw the program exit, or the counter of its rules move."""
-        return record.event == Event.WITNESSED or (record.event == Event.EXITED and record.fields["signal"] == "KILL")
+        """The agent saw the program end by it, or the counter of its rules move."""
+        return record.event in {Event.WITNESSED, Event.EXITED}
 
     def is_proven_by(self, witnesses: Sequence[Record]) -> bool:
         """Both: a program that is dead has not died silently unless the network was closed."""

@@ -18,7 +18,8 @@ class Stop(Fault):
     refused. The program stays down until a `start` or `restart`.
 
     The programs that play a client group end each session where it stands (`done` with the outcome `stopped`). It took
-    effect when the program has exited. No program running: the fault fails.
+    effect when the program has exited: by one of these signals, or with a code. One that dies of another signal on its
+    way out has crashed by itself. No program running: the fault fails.
     """
 
     verb = "stop"
@@ -34,7 +35,7 @@ class Stop(Fault):
         return (StopRequest(id=0, grace_s=self.grace_s, fault=step),)
 
     def is_witness(self, record: Record) -> bool:
-        """The agent saw the program exit."""
+        """The agent saw the program end by it."""
         return record.event == Event.EXITED
 
     def describe(self) -> str:

@@ -127,6 +127,51 @@ def test_own_death_is_not_blamed_on_an_earlier_signal(conductor: TestConductor) 
     assert (exited.fields["code"], exited.fields["signal"], exited.fields["by"]) == (7, None, None)
 
 
+CRASHES = (
+    "import os,signal,sys; signal.signal(signal.{caught}, lambda *_: print('hit', flush=True));"
+    "print('up', flush=True); sys.stdin.readline(); os.kill(os.getpid(), signal.SIGSEGV)"
+)
+"""Catches a signal, lives on, and dies of SEGV when it is told a line."""
+
+
+@pytest.mark.parametrize("name", ["HUP", "TERM"])
+def test_a_crash_is_not_blamed_on_a_signal_that_was_survived(conductor: TestConductor, name: str) -> None:
+    """A program that catches a step's signal, lives on and dies of SEGV has crashed by itself."""
+    conductor.begin("line", "exited")
+    conductor.start(CRASHES.format(caught=f"SIG{name}"))
+    conductor.wait_line("up")
+    conductor.ask(Kill(id=0, signal=name, fault="reload"))
+    conductor.wait_line("hit")
+    conductor.ask(Tell(id=0, line="go"))
+    exited = conductor.wait_record("exited")
+    assert (exited.fields["signal"], exited.fields["by"], "stopped" in exited.fields) == ("SEGV", None, False)
+
+
+def test_a_crash_on_the_way_out_is_the_programs_own(conductor: TestConductor) -> None:
+    """Asked to end, it dies of SEGV within its grace: neither the step nor the one who asked has done that."""
+    conductor.begin("line", "exited")
+    conductor.start(
+        "import os,signal; signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGSEGV));"
+        "print('up', flush=True); signal.pause()"
+    )
+    conductor.wait_line("up")
+    assert conductor.ask(Stop(id=0, grace_s=600, fault="stop"))["signal"] == "SEGV"
+    exited = conductor.wait_record("exited")
+    assert (exited.fields["by"], "stopped" in exited.fields) == (None, False)
+
+
+def test_a_program_that_outlives_a_steps_signal_is_ended_by_the_runs_end(conductor: TestConductor) -> None:
+    """It caught the SIGTERM and went on; that it is killed in the end is no step's doing."""
+    conductor.begin("line", "exited")
+    conductor.start(CRASHES.format(caught="SIGTERM"))
+    conductor.wait_line("up")
+    conductor.ask(Kill(id=0, signal="TERM", fault="ask"))
+    conductor.wait_line("hit")
+    conductor.ask(Finish(id=0))
+    exited = conductor.wait_record("exited")
+    assert (exited.fields["signal"], exited.fields["by"], exited.fields["stopped"]) == ("KILL", None, True)
+
+
 def test_a_pause_does_not_hide_who_ended_a_program(conductor: TestConductor) -> None:
     """A step's SIGTERM that is still being obeyed when the program is frozen and thawed has ended it all the same."""
     conductor.begin("line", "exited", "frozen", "thawed")

@@ -194,11 +194,6 @@ def test_only_its_own_witness_proves_a_fault(verb: str, args: dict[str, Any], wi
     assert not any(fault.is_witness(record(e, **EXITED)) for e in others)
 
 
-def test_an_exit_by_another_cause_proves_no_sigkill() -> None:
-    """A program that ended by itself just before was not killed by us."""
-    assert not build("kill", {"target": "server"}).is_witness(record("exited", code=0, signal=None))
-
-
 def test_a_power_off_needs_both_its_witnesses() -> None:
     """In any order; neither the exit nor a dropped packet alone, however often."""
     fault = build("power_off", {"target": "server"})

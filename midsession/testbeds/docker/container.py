@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from midsession.agent.blow import Blow, blame
 from midsession.agent.output import Lines
 from midsession.agent.procfs import own_clock
 from midsession.agent.protocol import (
@@ -55,7 +56,6 @@ _KILLED = 128 + 9
 _LAST_WORDS_S = 2.0
 _READY_WITHIN_S = 3600.0
 """Readiness is bounded by the runner; the agent gives up looking some time after that."""
-_ENDING = frozenset({"KILL", "TERM", "INT", "HUP", "QUIT", "ABRT"})
 _STREAMS = {STDERR: "stderr"}
 
 
@@ -258,10 +258,11 @@ class ContainerHost:
         await program.silent(_LAST_WORDS_S)
         await program.settled()
         state = (await self._call(lambda: self._api.inspect_container(self.container)))["State"]
-        killed = code == _KILLED and (program.blow[0] == "KILL" or state.get("OOMKilled", False))
-        exit_ = {"code": None if killed else code, "signal": "KILL" if killed else None}
-        fields = {**exit_, "pid": program.pid, "incarnation": program.incarnation, "by": program.by(exit_)}
-        fields |= {"stopped": True} if program.was_stopped else {}
+        sent = any(blow.signal == "KILL" for blow in program.blows)
+        killed = code == _KILLED and (sent or state.get("OOMKilled", False))
+        exit_: dict[str, Any] = {"code": None if killed else code, "signal": "KILL" if killed else None}
+        fields = {**exit_, "pid": program.pid, "incarnation": program.incarnation}
+        fields |= blame(program.blows, exit_["code"], exit_["signal"])
         book = self._open_book()
         book.append(Event.EXITED, fields | {"event_bytes": 0, "event_file": None}, t_ns)
         program.ends(exit_)
@@ -325,12 +326,11 @@ class ContainerHost:
         program = self._program
         if program is None:
             return await blow
-        before = program.blow
-        program.strikes(signal, fault)
+        struck = program.strikes(signal, fault)
         try:
             return await blow
         except HarnessError:
-            program.blow = before
+            program.blows.remove(struck)
             raise
         finally:
             asyncio.get_running_loop().call_soon(program.struck)  # after the caller's own record
@@ -388,8 +388,8 @@ class _Program:
     def __init__(self, host: ContainerHost, ask: Start, incarnation: int) -> None:
         self.ask, self.incarnation, self.pid = ask, incarnation, 0
         self._host = host
-        self.blow = ("", "")
-        self._blows = 0
+        self.blows: list[Blow] = []
+        self._falling = 0
         self._calm = asyncio.Event()
         self._calm.set()
         self.gone: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
@@ -414,14 +414,16 @@ class _Program:
         for stream, text in early:
             self._line(stream, text)
 
-    def strikes(self, signal: str, fault: str) -> None:
-        self.blow = (signal, fault)
-        self._blows += 1
+    def strikes(self, signal: str, fault: str) -> Blow:
+        blow = Blow(signal, fault)
+        self.blows.append(blow)
+        self._falling += 1
         self._calm.clear()
+        return blow
 
     def struck(self) -> None:
-        self._blows -= 1
-        if not self._blows:
+        self._falling -= 1
+        if not self._falling:
             self._calm.set()
 
     async def settled(self) -> None:
@@ -432,16 +434,6 @@ class _Program:
         await asyncio.wait({self._outputs.ended}, timeout=within_s)
         for lines in self._lines.values():
             lines.end()
-
-    def by(self, exit_: dict[str, Any]) -> str | None:
-        name, fault = self.blow
-        return fault or None if name in _ENDING or name == exit_["signal"] else None
-
-    @property
-    def was_stopped(self) -> bool:
-        """Whether its end was asked for, by no step."""
-        name, fault = self.blow
-        return name in _ENDING and not fault
 
     def ends(self, exit_: dict[str, Any]) -> None:
         self.gone.set_result(exit_)
