@@ -46,14 +46,14 @@ def kill(agent: Agent, ask: Kill, _answer: Answer) -> dict[str, Any]:
 
 
 def stop(agent: Agent, ask: Stop, answer: Answer) -> None:
-    """SIGTERM, and SIGKILL when the grace is over; answered when the program is gone.
+    """SIGTERM, and SIGKILL when the grace is over (without one, at once); answered when the program is gone.
 
     One that is on its way out already is only waited for: its end is its own.
     """
     program = _running(agent)
     began_ns = t_ns = now_ns()
     if not procfs.is_exiting(program.pid):
-        began_ns, t_ns = program.signal("TERM", ask.fault)
+        began_ns, t_ns = program.signal(ask.first_signal, ask.fault)
     if ask.fault:
         agent.run_under_way().injected(ask.fault, "stop", began_ns, t_ns, grace_s=ask.grace_s)
     patience = agent.loop.later(max(ask.grace_s, 0.0), partial(agent.supervisor.kill, ask.fault))

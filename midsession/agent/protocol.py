@@ -126,10 +126,15 @@ class Kill(_Request, frozen=True, kw_only=True, tag="kill"):
 
 
 class Stop(_Request, frozen=True, kw_only=True, tag="stop"):
-    """SIGTERM, then SIGKILL after `grace_s`. Answers when the program is gone."""
+    """SIGTERM, then SIGKILL after `grace_s`; SIGKILL at once where that is 0. Answers when the program is gone."""
 
     grace_s: float
     fault: str = ""
+
+    @property
+    def first_signal(self) -> str:
+        """What is sent now, by its name without SIG."""
+        return "TERM" if self.grace_s > 0 else "KILL"
 
 
 class Freeze(_Request, frozen=True, kw_only=True, tag="freeze"):

@@ -15,9 +15,9 @@ from midsession.faults.base import Fault, Move, Rest, Scene, StartProgram
 class Restart(Fault):
     """The program goes down, stays down for `after`, and is started again with the same command and address.
 
-    `how: stop` (the default) sends SIGTERM, and SIGKILL when it still runs after `grace`; `how: kill` sends SIGKILL at
-    once. `after` counts from the moment the program is gone; while it is down, connects are refused. The fault's
-    instant, from which `since` counts, is when it began to go down.
+    `how: stop` (the default) sends SIGTERM, and SIGKILL when it still runs after `grace` (`0s`: SIGKILL at once);
+    `how: kill` sends SIGKILL at once. `after` counts from the moment the program is gone; while it is down, connects
+    are refused. The fault's instant, from which `since` counts, is when it began to go down.
 
     It took effect when the program that was started listens. No program running at first: the fault fails.
     """

@@ -12,7 +12,7 @@ from midsession.faults.base import ANY, Fault, Move, Scene
 
 @dataclass(frozen=True, slots=True)
 class Stop(Fault):
-    """The program gets SIGTERM, and SIGKILL when it still runs after `grace`.
+    """The program gets SIGTERM, and SIGKILL when it still runs after `grace` (`0s`: SIGKILL at once).
 
     What peers see is the program's own manner of leaving (or, after SIGKILL, that of `kill`); then connects are
     refused. The program stays down until a `start` or `restart`.

@@ -368,6 +368,24 @@ def test_a_process_that_is_dead_is_on_its_way_out() -> None:
     assert not procfs.is_exiting(os.getpid())
 
 
+GOODBYE = (
+    "import signal; signal.signal(signal.SIGTERM, lambda *_: print('goodbye', flush=True));"
+    "print('up', flush=True)\nwhile True: signal.pause()"
+)
+
+
+@pytest.mark.parametrize("code", [WAIT, GOODBYE])
+def test_a_stop_without_grace_is_a_kill(conductor: TestConductor, code: str) -> None:
+    """SIGKILL at once, with no SIGTERM before it, and answered when all is gone."""
+    conductor.begin("line", "exited")
+    conductor.start(code)
+    conductor.wait_line("up")
+    value = conductor.ask(Stop(id=0, grace_s=0, fault="bounce"))
+    assert (value["code"], value["signal"]) == (None, "KILL")
+    assert conductor.wait_record("exited").fields["by"] == "bounce"
+    assert [line.fields["text"] for line in conductor.of("line")] == ["up"]
+
+
 def test_stop_kills_when_the_grace_is_over(conductor: TestConductor) -> None:
     """A program that ignores SIGTERM is killed after its grace, and not before."""
     conductor.begin("line", "exited")

@@ -67,7 +67,7 @@ class Program(Model):
     """The folder in which a command runs, in the scenario's folder or below it; without it, the testbed's choice: on
     netns, where Midsession was called."""
     grace_s: Duration = 5.0
-    """From SIGTERM to SIGKILL."""
+    """From SIGTERM to SIGKILL; `0s`: SIGKILL at once."""
 
     @classmethod
     def alternative(cls, key: str) -> dict[str, Any]:

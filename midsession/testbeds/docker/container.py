@@ -111,7 +111,7 @@ class ContainerHost:
             case Freeze():
                 return self._reply(self._freeze(request, self._pause()))
             case Stop():
-                return self._reply(self._stop(request, self._signal("TERM")))
+                return self._reply(self._stop(request, self._signal(request.first_signal)))
             case Start():
                 return self._reply(self._start(request))
             case Thaw():
@@ -189,13 +189,14 @@ class ContainerHost:
         return {"began_ns": began_ns, "t_ns": t_ns}
 
     async def _stop(self, ask: Stop, blow: Awaitable[tuple[int, int]]) -> dict[str, Any]:
-        began_ns, t_ns = await self._struck(blow, "TERM", ask.fault)
+        began_ns, t_ns = await self._struck(blow, ask.first_signal, ask.fault)
         if ask.fault:
             self._open_book().injected(ask.fault, "stop", began_ns, t_ns, grace_s=ask.grace_s)
         program = self._running()
-        await asyncio.wait({program.gone}, timeout=max(ask.grace_s, 0.0))
-        if not program.gone.done():
-            await self._struck(self._signal("KILL"), "KILL", ask.fault)
+        if ask.grace_s > 0:
+            await asyncio.wait({program.gone}, timeout=ask.grace_s)
+            if not program.gone.done():
+                await self._struck(self._signal("KILL"), "KILL", ask.fault)
         return {"began_ns": began_ns, "t_ns": time.monotonic_ns(), **(await program.gone)}
 
     async def _freeze(self, ask: Freeze, blow: Awaitable[tuple[int, int]]) -> dict[str, Any]:
