@@ -311,17 +311,26 @@ def _to_be_healed(plan: Plan, history: History, healable: Collection[str]) -> li
     return [story for story in history.steps.values() if story.id in wanted and story.injected]
 
 
+_BESIDES = {
+    "overrun": "packets passed it unharmed: more came than could be held",
+    "unsent": "packets were lost by it that could not be sent",
+}
+"""What a fault of a link may have done that nobody asked for, by the field of its `healed` records that counts it."""
+
+
 def _healed(history: History, story: StepStory) -> Finding:
-    overrun = sum(r.fields.get("overrun", 0) for r in history.events(Event.HEALED) if r.fields.get("fault") == story.id)
-    said = f"healed, but {overrun} packets passed it unharmed: more came than could be held" if overrun else "healed"
+    cures = [r for r in history.events(Event.HEALED) if r.fields.get("fault") == story.id]
+    counts = {what: sum(r.fields.get(what, 0) for r in cures) for what in _BESIDES}
+    besides = [f"but {counts[what]} {words}" for what, words in _BESIDES.items() if counts[what]]
+    is_well = story.healed is not None and not besides
     return Finding(
         check="healed",
-        status=Status.PASS if story.healed and not overrun else Status.INCONCLUSIVE,
+        status=Status.PASS if is_well else Status.INCONCLUSIVE,
         promise=f"{story.id} ({story.verb}) is healed",
-        seen=said if story.healed else "no log says that it was healed",
+        seen=", ".join(["healed", *besides]) if story.healed else "no log says that it was healed",
         support=1,
         witnesses=[story.healed] if story.healed else [],
-        offenders=[] if story.healed and not overrun else [story.id],
+        offenders=[] if is_well else [story.id],
         place=story.place,
     )
 

@@ -198,6 +198,11 @@ def _overrun(w: World) -> None:
     w.heals("slow", 3.0, overrun=7)
 
 
+def _unsent(w: World) -> None:
+    w.step("slow", at=2.0, verb="delay", for_s=1.0)
+    w.heals("slow", 3.0, unsent=2)
+
+
 def _silent_client(w: World) -> None:
     w.groups = World(talkers=3).groups
 
@@ -217,6 +222,7 @@ def _stopped_client(w: World) -> None:
         (_unwitnessed, "witness", "no witness"),
         (_unhealed, "healed", "no log says that it was healed"),
         (_overrun, "healed", "7 packets passed it unharmed"),
+        (_unsent, "healed", "2 packets were lost by it that could not be sent"),
         (_silent_client, "outcomes", "talkers-3: no log has a record of it"),
         (_stopped_client, "outcomes", "talkers-3: stopped"),
     ],

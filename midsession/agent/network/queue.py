@@ -21,6 +21,7 @@ from midsession.agent import libc, procfs
 from midsession.agent.network.impairment import Direction, Impairment
 from midsession.agent.network.line import Line
 from midsession.agent.network.nfqueue import OUTPUT, PREROUTING, NfQueue
+from midsession.agent.network.sender import Sender
 from midsession.agent.network.stages import Counts, Packet, stage_of
 from midsession.agent.say import say
 
@@ -63,11 +64,12 @@ class Witness(msgspec.Struct, frozen=True, tag="witness"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """An order was carried out. `counts` of what was removed; `overrun`: packets that passed unharmed so far, because
-    more came than the process could hold."""
+    """An order was carried out. `counts` of what was removed; so far, `overrun` packets passed unharmed, because more
+    came than the process could hold, and `unsent` were lost, because they could not be sent."""
 
     counts: Counts = {}
     overrun: int = 0
+    unsent: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -164,8 +166,7 @@ class _Worker:
         self._orders = orders
         self._to, self._from = NfQueue(TO), NfQueue(FROM, whole=True)
         self._line = Line(self._out, self._lose)
-        self._sender = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
-        self._sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
+        self._sender = Sender(MARK)
         self._unproven: set[str] = set()
 
     def run(self) -> None:
@@ -203,8 +204,7 @@ class _Worker:
             self._to.accept(packet)
             return
         self._to.flush()  # a copy comes behind its original
-        with contextlib.suppress(OSError):  # a link that is down, or another fault's rule, takes it as it comes
-            self._sender.sendto(packet.data, (socket.inet_ntoa(packet.data[16:20]), 0))
+        self._sender.send(packet.data)
 
     def _lose(self, packet: Packet) -> None:
         if packet.number is not None:
@@ -239,7 +239,8 @@ class _Worker:
         counts = self._line.remove(fault, time.monotonic())
         self._to.flush()
         self._unproven.discard(fault)
-        self._say(Done(counts, self._line.overrun + self._to.overrun + self._from.overrun))
+        overrun = self._line.overrun + self._to.overrun + self._from.overrun
+        self._say(Done(counts, overrun, self._sender.unsent))
 
     def _say(self, answer: Witness | Done) -> None:
         self._orders.send(_encode(answer))

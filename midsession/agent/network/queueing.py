@@ -26,7 +26,7 @@ class Queueing:
 
     def __init__(self, loop: Loop, host: HostRun) -> None:
         self._loop, self._host = loop, host
-        self._overrun = 0
+        self._told = {"overrun": 0, "unsent": 0}
         self._process = QueueProcess()
         try:
             self._rules = QueueRules()
@@ -50,8 +50,9 @@ class Queueing:
         """The cure: what is held goes on in order, then no more packets come. Returns the last counts."""
         done = self._order(Remove(fault))
         self._rules.take(fault)
-        overrun, self._overrun = done.overrun - self._overrun, done.overrun
-        return {**done.counts, **({"overrun": overrun} if overrun else {})}
+        failed, told = {"overrun": done.overrun, "unsent": done.unsent}, self._told
+        self._told = failed
+        return {**done.counts, **{what: new for what in failed if (new := failed[what] - told[what])}}
 
     def close(self) -> None:
         """Take away the rules, then the process. Raises Refused."""
