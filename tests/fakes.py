@@ -90,7 +90,8 @@ class FakeHost:
     """A host whose agent and program are simulated. Programs start in `start_s`, and `obey` says what they do.
 
     A client program never listens, and exits with code 0 after `life_s`. `deaf` names the kinds of requests that are
-    never answered, `idle` those that are answered and not carried out; `log` is every request, in order.
+    never answered, `idle` those that are answered and not carried out, `sick` those that are refused; `log` is every
+    request, in order.
     """
 
     clock = "fake/time:[1]"
@@ -103,6 +104,7 @@ class FakeHost:
         self.log: list[Request] = []
         self.deaf: set[type[Any]] = set()
         self.idle: set[type[Any]] = set()
+        self.sick: set[type[Any]] = set()
         self.start_s = 0.2
         self.life_s: float | None = None
         self.events: frozenset[str] = frozenset()
@@ -152,7 +154,7 @@ class FakeHost:
                 return "the program runs already"
             case Kill() | Stop() | Freeze() | Thaw() | Tell() if not self.running:
                 return "no program runs"
-        return None
+        return "it does not work here" if type(request) in self.sick else None
 
     def _carry_out(self, request: Request) -> None:
         match request:

@@ -298,6 +298,17 @@ def test_a_pause_with_for_is_healed_in_time_and_once(tmp_path: Path) -> None:
     assert (at["thawed"] - at["frozen"]) / 1e9 == pytest.approx(2.0, abs=0.01)
 
 
+@pytest.mark.parametrize("for_s", [2.0, None])
+def test_a_fault_that_is_not_healed_is_an_error(tmp_path: Path, for_s: float | None) -> None:
+    """The agent looks after each cure, and refuses: the run is an error, be it in the middle or at the end."""
+    plan = plan_of(step("hang", At(at_s=1.0), "pause", for_s=for_s), goodbye(At(at_s=5.0)))
+    stage = Stage(plan, tmp_path, lambda testbed: testbed.services["server"].sick.add(Thaw))
+    result = stage.run()
+    assert result.why_ended == "error"
+    assert any("the agent on server refused: it does not work here" in problem for problem in result.problems)
+    assert not [r for r in stage.listener.records if r.event == "healed"]
+
+
 def test_whatever_is_still_broken_at_the_end_is_healed(tmp_path: Path) -> None:
     """A pause without `for` is thawed when the run is over, before anything is stopped."""
     stage = Stage(plan_of(step("hang", At(at_s=1.0), "pause"), goodbye(At(at_s=2.0))), tmp_path)

@@ -22,7 +22,10 @@ What a step of the timeline can do to a service or to its clients. A scalar in p
 Every fault needs its **witness**, a record that proves that it took effect; without it the run is *inconclusive*. A
 client group as a target means every host that plays it: each is broken, each must give its witness, each is healed.
 What heals may carry `for: 3s`, may be named by a `heal` step, and is healed at the end of every run; healing is looked
-at, not assumed, and ends with the record `healed`. A scenario for each is in `scenarios/faults/`.
+at, not assumed, and ends with the record `healed`: whatever a cure has done, the kernel (and the process that holds
+packets, for the faults that hold some) is asked what there still is of the fault. If there is anything, nothing is
+`healed`, the run is an *error* that says what was found, and its hosts serve no further run. A scenario for each fault
+is in `scenarios/faults/`.
 
 **Targets.** A service, a client group, or one client by its number, `talkers-3`, where the fault can hit a connection
 and nothing else; or a choice that is drawn from the seed before the run: `{one: talkers}`, `{minority: [a, b, c]}`,

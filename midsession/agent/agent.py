@@ -63,6 +63,8 @@ class Agent:
         self.linger_s = 0.0
         """How long it stays after it was dismissed."""
         self.dismissed = False
+        self.spoiled = False
+        """A fault of some run could not be cured: no further run should use this host."""
         self._leaving = False
         procfs.check()
         if os.getpid() != 1:
@@ -164,6 +166,7 @@ class Agent:
         """Let go of a run whose program is gone."""
         if self.host is not None:
             self.host.remove()
+            self.spoiled = self.spoiled or self.host.incurable
             self.host = None
             self.supervisor.last = None
 

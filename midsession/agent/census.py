@@ -27,10 +27,16 @@ _QUIET_POLL_S = 0.005
 
 
 def reset(agent: Agent, ask: Reset, answer: Answer) -> None:
-    """Forget the run; answered with the census once nothing runs and no connection is open, or soon after."""
+    """Forget the run; answered with the census once nothing runs and no connection is open, or soon after.
+
+    Refused for ever after a cure has failed: what a census sees is not all that may be left.
+    """
 
     def forget() -> None:
         agent.forget_run()
+        if agent.spoiled:
+            answer.refuse("a fault could not be healed here")
+            return
         for directory in ask.scratch:
             empty(directory)
         _Calm(agent, ask, answer)

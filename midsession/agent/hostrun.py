@@ -25,7 +25,10 @@ from midsession.core.pulse import BEAT_S, Pulse
 from midsession.core.record import Event, Header
 
 Cure = Callable[[], dict[str, Any]]
-"""Undoes a fault and makes sure of it; returns the fields that prove it. Raises OSError or Refused."""
+"""Undoes a fault; returns what its `healed` record tells of it. Raises OSError or Refused."""
+Remains = Callable[[], str]
+"""What there still is of a fault, in words; empty where nothing is. Asked when the cure has returned, and must look for
+itself, at the kernel if it can: what the cure has done, or believes to have done, proves nothing. Raises as a cure."""
 
 
 class Mechanism(Protocol):
@@ -38,6 +41,9 @@ class Mechanism(Protocol):
 
     def take(self, fault: str) -> dict[str, Any]:
         """End it, as a `Cure`."""
+
+    def remains_of(self, fault: str) -> str:
+        """What there still is of it, as `Remains`."""
 
     def close(self) -> None:
         """Leave nothing behind; every impairment has ended."""
@@ -56,7 +62,9 @@ class HostRun:
         self.faults: set[str] = set()
         self.ruleset: Ruleset | None = None
         """The packet rules of this host, once something needed them."""
-        self._cures: dict[str, Cure | None] = {}
+        self._cures: dict[str, tuple[Cure, Remains] | None] = {}
+        self.incurable = False
+        """A cure did not do what it should: nobody knows what state this host is in."""
         self.mechanism: Mechanism | None = None
         """What impairs this host's link, once something needed it."""
         self.directory = Directory(ask.host, ask.directory)
@@ -115,29 +123,44 @@ class HostRun:
         """Write that a fault was seen at work."""
         self.book.append(Event.WITNESSED, {"fault": fault, "by": by, **more})
 
-    def broken(self, fault: str, cure: Cure | None = None) -> None:
-        """That fault has something to heal: by `cure`, or (None) by thawing the program."""
+    def broken(self, fault: str, cure: Cure, remains: Remains) -> None:
+        """That fault has something to heal: by `cure`, after which there must be nothing that `remains`."""
         self.faults.add(fault)
-        self._cures[fault] = cure
+        self._cures[fault] = cure, remains
+
+    def frozen_by(self, fault: str) -> None:
+        """That fault has the program to thaw: who thaws it sees to that, and calls `heal_frozen`."""
+        self.faults.add(fault)
+        self._cures[fault] = None
 
     def is_broken(self, fault: str) -> bool:
         """Whether it has something to heal."""
         return fault in self._cures
 
     def heal(self, fault: str) -> dict[str, Any]:
-        """Cure one fault and write `healed`; nothing for one that has nothing to heal. Raises what its cure raises."""
+        """Cure one fault, see that nothing is left of it, and write `healed`; nothing for one that has nothing to heal.
+
+        Raises what its cure raises, and Refused when something is left.
+        """
         if fault not in self._cures:
             return {}
-        cure = self._cures[fault]
-        proof = cure() if cure is not None else {}
+        proof = self._cure(fault, *cures) if (cures := self._cures[fault]) is not None else {}
         del self._cures[fault]
         self.book.append(Event.HEALED, {"fault": fault, **proof})
+        return proof
+
+    def _cure(self, fault: str, cure: Cure, remains: Remains) -> dict[str, Any]:
+        was_incurable, self.incurable = self.incurable, True
+        proof = cure()
+        if left := remains():
+            raise Refused(f"{fault} was to be healed, and is not: {left}")
+        self.incurable = was_incurable
         return proof
 
     @property
     def freezing(self) -> list[str]:
         """The faults that keep the program frozen."""
-        return [fault for fault, cure in self._cures.items() if cure is None]
+        return [fault for fault, cures in self._cures.items() if cures is None]
 
     def heal_frozen(self) -> None:
         """Write `healed` for each fault that froze the program, which is thawed or dead by now."""

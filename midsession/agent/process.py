@@ -73,7 +73,7 @@ def freeze(agent: Agent, ask: Freeze, answer: Answer) -> None:
     host = agent.run_under_way()
     if ask.fault:
         host.injected(ask.fault, "freeze", began_ns, t_ns)
-        host.broken(ask.fault)
+        host.frozen_by(ask.fault)
 
     def proven(pids: int) -> None:
         host.book.append(Event.FROZEN, _named(ask.fault) | {"pids": pids})

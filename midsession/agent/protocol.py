@@ -319,7 +319,7 @@ class Reset(_Request, frozen=True, kw_only=True, tag="reset"):
     What runs is killed, what is broken is healed, the agent's own directory goes, and the directories `scratch`, which
     belong to the host alone, are emptied. Then TCP is given a moment to finish with connections that nobody owns.
     Value: `{"census": …, "lingering": …}`, see `midsession.agent.census`: a host is as good as new when its census is
-    that which it gave before its first run.
+    that which it gave before its first run. Refused once a fault could not be healed here.
     """
 
     scratch: list[str] = []

@@ -51,7 +51,7 @@ def put(agent: Agent, ask: Filter, _answer: Answer) -> dict[str, Any]:
         raise Refused(f"nftables: {error}") from error
     host.injected(ask.fault, "filter", began_ns, now_ns())
     meter = _Meter(agent.loop, host, ruleset, wanted)
-    host.broken(ask.fault, meter.end)
+    host.broken(ask.fault, meter.end, meter.remains)
     return {}
 
 
@@ -93,6 +93,14 @@ class _Meter:
         except NftError as error:
             raise Refused(f"nftables: {error}") from error
         return counts
+
+    def remains(self) -> str:
+        """What the kernel still has of the rules."""
+        try:
+            left = self._ruleset.remains_of(self._rules.fault)
+        except NftError as error:
+            raise Refused(f"nftables: {error}") from error
+        return f"the kernel has its {', '.join(left)}" if left else ""
 
     def _look(self) -> None:
         try:

@@ -32,7 +32,7 @@ def put(agent: Agent, ask: Impair, _answer: Answer) -> dict[str, Any]:
     began_ns = now_ns()
     facts = mechanism.put(ask, substream(host.seed, "link", f"{host.name}/{ask.fault}"))
     host.injected(ask.fault, "impair", began_ns, now_ns(), mechanism=mechanism.name, **facts)
-    host.broken(ask.fault, lambda: mechanism.take(ask.fault))
+    host.broken(ask.fault, lambda: mechanism.take(ask.fault), lambda: mechanism.remains_of(ask.fault))
     return {"mechanism": mechanism.name}
 
 

@@ -42,7 +42,7 @@ def mislead(agent: Agent, ask: Mislead, _answer: Answer) -> dict[str, Any]:
     except NftError as error:
         raise Refused(f"nftables: {error}") from error
     host.injected(ask.fault, "mislead", began_ns, now_ns())
-    host.broken(ask.fault, lie.end)
+    host.broken(ask.fault, lie.end, lie.remains)
     return {}
 
 
@@ -76,9 +76,18 @@ class _Lie:
             self._nft.run(f"delete table {self._table}")
         except NftError as error:
             raise Refused(f"nftables: {error}") from error
-        self._loop.forget(self._socket.fileno())
-        self._socket.close()
+        if self._socket.fileno() >= 0:
+            self._loop.forget(self._socket.fileno())
+            self._socket.close()
         return {"queries": self._queries}
+
+    def remains(self) -> str:
+        """What the kernel still has of it."""
+        try:
+            tables = {f"{t['family']} {t['name']}" for item in self._nft.list("tables") if (t := item.get("table"))}
+        except NftError as error:
+            raise Refused(f"nftables: {error}") from error
+        return f"the table {self._table} leads queries astray" if self._table in tables else ""
 
     def _asked(self) -> None:
         query, asker = self._socket.recvfrom(4096)

@@ -28,7 +28,7 @@ def switch(agent: Agent, ask: Link, _answer: Answer) -> dict[str, Any]:
     _set(interface, ask.up)
     if ask.fault and not ask.up and not host.is_broken(ask.fault):
         host.injected(ask.fault, "link", began_ns, now_ns())
-        host.broken(ask.fault, lambda: _cure(interface))
+        host.broken(ask.fault, lambda: _cure(interface), lambda: _remains(interface))
         host.witnessed(ask.fault, "link", interface=interface)
     return {"interface": interface}
 
@@ -39,6 +39,11 @@ VERBS: dict[type[Any], Any] = {Link: switch}
 def _cure(interface: str) -> dict[str, Any]:
     _set(interface, True)
     return {"interface": interface}
+
+
+def _remains(interface: str) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        return "" if _flags(control, interface) & _IFF_UP else f"{interface} is down"
 
 
 def _set(interface: str, up: bool) -> None:

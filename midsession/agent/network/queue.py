@@ -56,6 +56,17 @@ class Remove(msgspec.Struct, frozen=True, tag="remove"):
     fault: str
 
 
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """Say what there is. Answered by `State`."""
+
+
+class State(msgspec.Struct, frozen=True, tag="state"):
+    """The impairments that are in force, by the names of their faults, and how many packets wait."""
+
+    faults: list[str]
+    waiting: int
+
+
 class Witness(msgspec.Struct, frozen=True, tag="witness"):
     """An impairment has had its effect for the first time."""
 
@@ -79,8 +90,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_order = msgspec.json.Decoder(Add | Remove).decode
-_decode_answer = msgspec.json.Decoder(Witness | Done | Failed).decode
+_decode_order = msgspec.json.Decoder(Add | Remove | Look).decode
+_decode_answer = msgspec.json.Decoder(Witness | Done | State | Failed).decode
 
 
 class QueueProcess:
@@ -102,11 +113,11 @@ class QueueProcess:
         """Readable when there is a `Witness`, or the process is gone."""
         return self._socket.fileno()
 
-    def ask(self, order: Add | Remove) -> None:
+    def ask(self, order: Add | Remove | Look) -> None:
         """Order something; what comes of it is among what `hear` gives."""
         self._socket.send(_encode(order))
 
-    def hear(self, timeout_s: float) -> Witness | Done | Failed | None:
+    def hear(self, timeout_s: float) -> Witness | Done | State | Failed | None:
         """The next thing that it says; None: nothing within that time. Raises OSError when it is gone."""
         self._socket.settimeout(timeout_s)
         try:
@@ -115,7 +126,7 @@ class QueueProcess:
             return None
         if not message:
             raise OSError("the process that holds the packets is gone")
-        answer: Witness | Done | Failed = _decode_answer(message)
+        answer: Witness | Done | State | Failed = _decode_answer(message)
         return answer
 
     def end(self) -> None:
@@ -219,11 +230,13 @@ class _Worker:
         message = self._orders.recv(_MESSAGE_BYTES)
         if not message:
             return False
-        order = _decode_order(message)
-        if isinstance(order, Add):
-            self._add(order)
-        else:
-            self._remove(order.fault)
+        match _decode_order(message):
+            case Add() as order:
+                self._add(order)
+            case Remove(fault):
+                self._remove(fault)
+            case Look():
+                self._say(State(sorted(self._line.stages), self._line.waiting))
         return True
 
     def _add(self, order: Add) -> None:
@@ -236,11 +249,11 @@ class _Worker:
         self._say(Done())
 
     def _remove(self, fault: str) -> None:
-        counts = self._line.remove(fault, time.monotonic())
+        counts = self._line.remove(fault, time.monotonic()) if fault in self._line.stages else {}
         self._to.flush()
         self._unproven.discard(fault)
         overrun = self._line.overrun + self._to.overrun + self._from.overrun
         self._say(Done(counts, overrun, self._sender.unsent))
 
-    def _say(self, answer: Witness | Done) -> None:
+    def _say(self, answer: Witness | Done | State) -> None:
         self._orders.send(_encode(answer))

@@ -27,7 +27,6 @@ _EMPTY_CHAINS = [f":{chain} - [0:0]" for chain in _CHAINS.values()]
 """As iptables-restore has it: made where they are not there, else emptied."""
 _HOOKS = {"to": "PREROUTING", "from": "OUTPUT"}
 _WITHIN_S = 5.0
-_RESTORE = "iptables-restore"
 
 
 class Way(NamedTuple):
@@ -57,12 +56,21 @@ class QueueRules:
 
     def take(self, fault: str) -> None:
         """Send no packets to the queue for that fault any more."""
-        self._tool.write([way for name, way in self._ways.items() if name != fault])
-        del self._ways[fault]
+        self._tool.write(self._others(fault))
+        self._ways.pop(fault, None)
+
+    def remains_of(self, fault: str) -> str:
+        """What the kernel has besides the rules of the other faults, in words; empty: nothing."""
+        wanted = sum(1 for way in self._others(fault) for _ in self._tool.rules_of(way))
+        found = self._tool.found()
+        return "" if found == wanted else f"{found} rules send packets to the queue, where {wanted} should"
 
     def remove(self) -> None:
         """Take away everything that was made here."""
         self._tool.remove()
+
+    def _others(self, fault: str) -> list[Way]:
+        return [way for name, way in self._ways.items() if name != fault]
 
 
 def _nft_can() -> bool:
@@ -85,8 +93,24 @@ class _Nft:
         self.write([])
 
     def write(self, ways: Sequence[Way]) -> None:
-        chains = "\n".join(_nft_chain(direction, ways) for direction in _HOOKS)
+        rules = [rule for way in ways for rule in self.rules_of(way)]
+        chains = "\n".join(_nft_chain(direction, rules) for direction in _HOOKS)
         self._run(f"add table ip {_TABLE}\ndelete table ip {_TABLE}\ntable ip {_TABLE} {{\n{chains}\n}}")
+
+    def rules_of(self, way: Way) -> Iterable[tuple[str, str]]:
+        """Each with its direction."""
+        for direction in _directions(way):
+            own, peer, outside = ("daddr", "saddr", "iifname") if direction == "to" else ("saddr", "daddr", "oifname")
+            peers = "" if way.peers is None else f"ip {peer} {{ {', '.join(map(_address, way.peers))} }}"
+            fits = f'{outside} != "lo" ip {own} {_address(way.own)} {peers} meta mark != {MARK}'
+            yield direction, f"{fits} queue num {_NUMBERS[direction]} bypass"
+
+    def found(self) -> int:
+        """How many rules the kernel has."""
+        try:
+            return sum("rule" in item for item in self._nft.list(f"table ip {_TABLE}"))
+        except NftError as error:
+            raise Refused(f"nftables: {error}") from error
 
     def remove(self) -> None:
         self._run(f"delete table ip {_TABLE}")
@@ -98,16 +122,10 @@ class _Nft:
             raise Refused(f"nftables: {error}") from error
 
 
-def _nft_chain(direction: str, ways: Sequence[Way]) -> str:
-    own, peer, outside = ("daddr", "saddr", "iifname") if direction == "to" else ("saddr", "daddr", "oifname")
-    rules = []
-    for way in ways:
-        if way.direction in ("both", direction):
-            peers = "" if way.peers is None else f"ip {peer} {{ {', '.join(map(_address, way.peers))} }}"
-            fits = f'{outside} != "lo" ip {own} {_address(way.own)} {peers} meta mark != {MARK}'
-            rules.append(f"{fits} queue num {_NUMBERS[direction]} bypass")
+def _nft_chain(direction: str, rules: Iterable[tuple[str, str]]) -> str:
     hook = _HOOKS[direction].lower()
-    return f"chain {hook} {{ type filter hook {hook} priority -300; policy accept;\n" + "\n".join(rules) + "\n}"
+    lines = [f"type filter hook {hook} priority -300; policy accept;", *(rule for of, rule in rules if of == direction)]
+    return f"chain {hook} {{\n" + "\n".join(lines) + "\n}"
 
 
 class _Iptables:
@@ -116,37 +134,47 @@ class _Iptables:
     name = "iptables"
 
     def __init__(self) -> None:
-        command = shutil.which(_RESTORE)
-        if command is None:
+        restore, save = shutil.which("iptables-restore"), shutil.which("iptables-save")
+        if restore is None or save is None:
             raise Refused("this kernel's nftables have no `queue` statement, and there is no iptables on this host")
-        self._command = command
+        self._restore, self._save = restore, save
         jumps = [f"-A {_HOOKS[direction]} -j {chain}" for direction, chain in _CHAINS.items()]
         self._run([*_EMPTY_CHAINS, *jumps])
 
     def write(self, ways: Sequence[Way]) -> None:
-        self._run([*_EMPTY_CHAINS, *(rule for way in ways for rule in _iptables_rules(way))])
+        self._run([*_EMPTY_CHAINS, *(rule for way in ways for rule in self.rules_of(way))])
+
+    def rules_of(self, way: Way) -> Iterable[str]:
+        for direction in _directions(way):
+            outside, own, peer = ("-i", "-d", "-s") if direction == "to" else ("-o", "-s", "-d")
+            for address in [None] if way.peers is None else way.peers:
+                narrow = "" if address is None else f" {peer} {_address(address)}"
+                fits = f"! {outside} lo {own} {_address(way.own)}{narrow} -m mark ! --mark {MARK}"
+                yield f"-A {_CHAINS[direction]} {fits} -j NFQUEUE --queue-num {_NUMBERS[direction]} --queue-bypass"
+
+    def found(self) -> int:
+        """How many rules the kernel has in our chains."""
+        ours = tuple(f"-A {chain} " for chain in _CHAINS.values())
+        return sum(line.startswith(ours) for line in self._call([self._save, "-t", "raw"]).splitlines())
 
     def remove(self) -> None:
         jumps = [f"-D {_HOOKS[direction]} -j {chain}" for direction, chain in _CHAINS.items()]
         self._run([*jumps, *(f"-{act} {chain}" for chain in _CHAINS.values() for act in "FX")])
 
     def _run(self, lines: Sequence[str]) -> None:
-        text = "\n".join(["*raw", *lines, "COMMIT", ""])
-        argv = [self._command, "--noflush"]
+        self._call([self._restore, "--noflush"], "\n".join(["*raw", *lines, "COMMIT", ""]))
+
+    def _call(self, argv: list[str], text: str = "") -> str:
         with privilege.lent():
             done = subprocess.run(argv, input=text.encode(), capture_output=True, timeout=_WITHIN_S, check=False)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
             raise Refused(f"iptables: {said[0]}")
+        return done.stdout.decode()
 
 
-def _iptables_rules(way: Way) -> Iterable[str]:
-    for direction, (outside, own, peer) in {"to": ("-i", "-d", "-s"), "from": ("-o", "-s", "-d")}.items():
-        if way.direction in ("both", direction):
-            for address in [None] if way.peers is None else way.peers:
-                narrow = "" if address is None else f" {peer} {_address(address)}"
-                fits = f"! {outside} lo {own} {_address(way.own)}{narrow} -m mark ! --mark {MARK}"
-                yield f"-A {_CHAINS[direction]} {fits} -j NFQUEUE --queue-num {_NUMBERS[direction]} --queue-bypass"
+def _directions(way: Way) -> Iterable[str]:
+    return ("to", "from") if way.direction == "both" else (way.direction,)
 
 
 def _address(text: str) -> str:

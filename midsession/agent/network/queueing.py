@@ -8,7 +8,7 @@ from typing import Any
 from midsession.agent.answer import Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop
-from midsession.agent.network.queue import Add, Done, Failed, QueueProcess, Remove, Witness
+from midsession.agent.network.queue import Add, Done, Failed, Look, QueueProcess, Remove, State, Witness
 from midsession.agent.network.queue_rules import QueueRules, Way
 from midsession.agent.protocol import Impair
 from midsession.agent.say import say
@@ -49,10 +49,21 @@ class Queueing:
     def take(self, fault: str) -> dict[str, Any]:
         """The cure: what is held goes on in order, then no more packets come. Returns the last counts."""
         done = self._order(Remove(fault))
+        assert isinstance(done, Done)
         self._rules.take(fault)
         failed, told = {"overrun": done.overrun, "unsent": done.unsent}, self._told
         self._told = failed
         return {**done.counts, **{what: new for what in failed if (new := failed[what] - told[what])}}
+
+    def remains_of(self, fault: str) -> str:
+        """Asks the process what it has, and the kernel for its rules."""
+        state = self._order(Look())
+        assert isinstance(state, State)
+        if fault in state.faults:
+            return "packets still go through it"
+        if state.waiting and not state.faults:
+            return f"{state.waiting} packets are still held"
+        return self._rules.remains_of(fault)
 
     def close(self) -> None:
         """Take away the rules, then the process. Raises Refused."""
@@ -62,12 +73,12 @@ class Queueing:
         finally:
             self._process.end()
 
-    def _order(self, order: Add | Remove) -> Done:
+    def _order(self, order: Add | Remove | Look) -> Done | State:
         self._process.ask(order)
         until = time.monotonic() + _ANSWER_S
         while (left_s := until - time.monotonic()) > 0:
             answer = self._process.hear(left_s)
-            if isinstance(answer, Done):
+            if isinstance(answer, Done | State):
                 return answer
             self._take_in(answer)
         raise Refused(f"the process that holds the packets does not answer: not within {_ANSWER_S:g} s")
@@ -79,7 +90,7 @@ class Queueing:
             self._loop.forget(self._process.fileno())
             say(f"the queue of packets: {error}")  # the next order, or cure, is refused
 
-    def _take_in(self, answer: Witness | Done | Failed | None) -> None:
+    def _take_in(self, answer: Witness | Done | State | Failed | None) -> None:
         if isinstance(answer, Witness):
             self._host.witnessed(answer.fault, "queue", **answer.counts)
         elif isinstance(answer, Failed):

@@ -31,7 +31,7 @@ def renumber(agent: Agent, ask: Renumber, _answer: Answer) -> dict[str, Any]:
     began_ns = now_ns()
     _give(interface, ask.address)
     host.injected(ask.fault, "renumber", began_ns, now_ns())
-    host.broken(ask.fault, lambda: _cure(interface, ask.own))
+    host.broken(ask.fault, lambda: _cure(interface, ask.own), lambda: _remains(interface, ask.own))
     if _is_known_at(ask.address):
         host.witnessed(ask.fault, "address", interface=interface, address=ask.address)
     return {}
@@ -50,6 +50,11 @@ def _cure(interface: str, own: str) -> dict[str, Any]:
     if not _is_known_at(own):
         raise Refused(f"the name service has not heard that the host is at {own} again")
     return {"interface": interface, "address": own}
+
+
+def _remains(interface: str, own: str) -> str:
+    address = own_addresses()[interface].partition("/")[0]
+    return "" if address == own else f"{interface} has the address {address}"
 
 
 def _give(interface: str, address: str) -> None:

@@ -57,6 +57,7 @@ class Shaping:
     def __init__(self, loop: Loop, host: HostRun) -> None:
         self._loop, self._host = loop, host
         self._shaped: dict[str, _Shaped] = {}
+        self._ended: dict[str, _Shaped] = {}
         self._looks: dict[str, Timer] = {}
         self._numbers = itertools.count(1)
         self._hooked: set[str] = set()
@@ -83,14 +84,24 @@ class Shaping:
 
     def take(self, fault: str) -> dict[str, Any]:
         """The cure: no more packets go there; what is held there comes in its time. Returns the last counts."""
-        shaped = self._shaped.pop(fault)
-        self._looks.pop(fault).cancel()
+        if fault in self._shaped:  # else it is asked for once more
+            self._ended[fault] = self._shaped.pop(fault)
+            self._looks.pop(fault).cancel()
+        shaped = self._ended[fault]
         link = interface_of(shaped.ask.own)
         _tc(*(f"filter del dev {link} {_HOOKS[direction][0]} pref {shaped.preference}" for direction in shaped.devices))
         counts = _counts(shaped.devices.values())
         self._draining.update(shaped.devices.values())
         self._drain()
         return _told(counts)
+
+    def remains_of(self, fault: str) -> str:
+        """Asks the kernel for filters that lead there: what they do not lead there passes."""
+        shaped = self._ended[fault]
+        link = interface_of(shaped.ask.own)
+        hooks = [_HOOKS[direction][0] for direction in shaped.devices]
+        found = [item for hook in hooks for item in json.loads(_run(["tc", "-j", "filter", "show", "dev", link, hook]))]
+        return "packets are still led through it" if shaped.preference in [f.get("pref") for f in found] else ""
 
     def close(self) -> None:
         """Take away what is left; what it holds is lost."""
