@@ -373,6 +373,75 @@ def test_repeat_ends_by_rounds_signal_or_time() -> None:
     assert never.written == b""
 
 
+def silent_rounds() -> list[list[p.Instruction]]:
+    """Bodies of a `repeat` that end their connection without ever writing to it."""
+    nothing = p.Expect(0.1, nothing=True)
+    return [[wait(0.05), p.End()], [p.End()], [nothing, p.Abort()], [p.Expect(1, eof=True), p.End()]]
+
+
+@pytest.mark.parametrize("body", silent_rounds())
+def test_each_round_has_a_connection_of_its_own(body: list[p.Instruction]) -> None:
+    """A round that has ended its connection is followed by one on another, whatever its first step is."""
+    stage = Stage(p.Repeat(body, times=3)).begin()
+    rounds = 0
+    while stage.outcome is None:
+        stage.connected().after(0.2)
+        if stage.open and stage.state is not State.CLOSING:
+            stage.eof()
+        stage.closed()
+        rounds += 1
+    assert rounds == 3
+    assert stage.outcome == "ok"
+    assert [number for event, number, _ in stage.records if event == "connected"] == [1, 2, 3]
+
+
+def test_each_round_goes_where_the_first_went() -> None:
+    """To the place to which the client was connected when it came to the repeat, wherever it was in between."""
+    body = [line("x"), p.End(), p.Connect(port=5000), p.Abort()]
+    stage = Stage(p.Connect(host="other"), p.Repeat(body, times=2)).begin()
+    while stage.outcome is None:
+        stage.connected()
+        if stage.state is State.ENDING:
+            stage.eof()
+        stage.closed()
+    places = [what for what in stage.tape if what.startswith("connect ")]
+    assert places == ["connect other:4000", "connect server:5000"] * 2
+
+
+def test_a_repeat_of_repeats_connects_once_a_round() -> None:
+    """The inner rounds and the outer ones need one connection each, and a `connect` that stands first makes it."""
+    for first in ([], [p.Connect()]):
+        stage = Stage(p.Repeat([p.Repeat([*first, p.Abort()], times=2)], times=2)).begin()
+        rounds = 0
+        while stage.outcome is None:
+            assert stage.connected().tape[-1] == "rst"
+            stage.closed()
+            rounds += 1
+        assert rounds == stage.session.connection == 4
+
+
+def test_rounds_without_a_connection_stay_without() -> None:
+    """Nothing was connected when the repeat began: nobody asked for a connection."""
+    stage = Stage(p.Abort(), p.Repeat([p.Mark("m"), wait(1)], times=3)).begin().connected().closed().after(3)
+    assert stage.events().count("mark") == 3
+    assert stage.events().count("connecting") == 1
+    assert stage.outcome == "ok"
+
+
+def test_an_end_belongs_to_its_connection() -> None:
+    """The FIN of a connection that is closed meets no later expect."""
+    script = (p.Connect(), p.Expect(1, eof=True), p.End(), p.Expect(1, eof=True))
+    stage = Stage(*script).begin().connected().eof().closed()
+    assert stage.tape[-2:] == ["protocol_error expected=eof got=None", "done outcome=protocol_error"]
+
+
+def test_a_session_that_starts_again_starts_where_it_started() -> None:
+    """Lost at another place, without a repeat: the script goes on from its start, and so at the group's own place."""
+    script = (line("a"), p.End(), p.Connect(host="other"), wait(9))
+    stage = Stage(*script, on_loss=BACKOFF).begin().connected().eof().closed().connected().reset().after(0.1)
+    assert stage.tape[-1] == "connect server:4000"
+
+
 def test_nested_repeats_count_their_own_rounds() -> None:
     """Two rounds of (three of x, one of y)."""
     inner = p.Repeat([p.Send(p.Payload(text="x"))], times=3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from midsession.core import program as ops
 from midsession.core.program import Program
@@ -16,6 +16,18 @@ NONE, OPEN, DEAD = Link
 
 Asked = tuple[int, int, str | None]
 """A send: its number, its instant, and the operation of the expect that waits for its answer."""
+
+
+class Frame(NamedTuple):
+    """A `repeat` that a session is in: its address, the rounds done, and when it is over (0: not by time).
+
+    `target` is where the session was connected to when it came to the repeat; None: it was not.
+    """
+
+    head: int
+    rounds: int
+    deadline: int
+    target: ops.Connect | None
 
 
 class Base:
@@ -71,7 +83,7 @@ class Base:
         self._target = program.target
         self._pc = 0
         self._op: Any = None  # the step that waits
-        self._frames: list[tuple[int, int, int]] = []  # of the repeats it is in: address, rounds done, deadline
+        self._frames: list[Frame] = []  # of the repeats it is in, the innermost last
         self._link: Link = NONE
         self._eof = False  # the peer's FIN was seen
         self._fin_sent = False

@@ -29,15 +29,22 @@ class Connecting(Base):
     # --- connecting ---------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        first = self._program.ops[0]
-        address = 0
-        while isinstance(first, ops.Loop):
-            address += 1
-            first = self._program.ops[address]
-        if isinstance(first, ops.Connect):
+        self._go_on_at(0, self._program.target)
+
+    def _go_on_at(self, address: int, target: ops.Connect) -> None:
+        """Run the script from there, on a connection to the target, where there is none: see `_connects`."""
+        self._pc = address
+        if self._connects(address):
             self._run()
         else:
-            self._connect(self._target)
+            self._connect(target)
+
+    def _connects(self, address: int) -> bool:
+        """Whether the first step there, in however many repeats, makes the connection itself."""
+        program = self._program.ops
+        while isinstance(program[address], ops.Loop):
+            address += 1
+        return isinstance(program[address], ops.Connect)
 
     def _connect(self, target: ops.Connect) -> None:
         self.connection += 1
@@ -76,13 +83,12 @@ class Connecting(Base):
         self._after_loss(how)
 
     def _reconnect(self) -> None:
-        """Connect again, and go on from the start of the innermost repeat's body, or of the script."""
-        self._pc = self._frames[-1][0] + 1 if self._frames else 0
-        first = self._program.ops[self._pc]
-        if isinstance(first, ops.Connect):
-            self._pc += 1
-            self._target = first
-        self._connect(self._target)
+        """Connect again, and go on from the start of the innermost repeat's body, or of the script, as it began."""
+        if self._frames:
+            frame = self._frames[-1]
+            self._go_on_at(frame.head + 1, frame.target or self._target)
+        else:
+            self._start()
 
     # --- losing -------------------------------------------------------------------------------------------------------
 
@@ -188,6 +194,8 @@ class Connecting(Base):
     def _tell_closed(self, had_error: bool) -> None:
         self._link = NONE
         self._pending = None
+        self._eof = False
+        self._inbox.clear()
         self._tell("closed", {"had_error": had_error, "bytes_in": self._bytes_in, "bytes_out": self._bytes_out})
 
     def _hear_final_end(self) -> None:

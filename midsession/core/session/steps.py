@@ -10,7 +10,7 @@ from typing import Any
 from midsession.core import program as ops
 from midsession.core.plan import draw
 from midsession.core.program import nanoseconds
-from midsession.core.session.base import DEAD, NONE, OPEN
+from midsession.core.session.base import DEAD, NONE, OPEN, Frame
 from midsession.core.session.expecting import Expecting
 from midsession.core.session.states import State
 from midsession.core.wire import describe
@@ -203,17 +203,21 @@ class Stepping(Expecting):
         if self._over(op, 0, deadline):
             self._pc = op.exit
         else:
-            self._frames.append((self._pc - 1, 0, deadline))
+            self._frames.append(Frame(self._pc - 1, 0, deadline, None if self._link is NONE else self._target))
         return True
 
     def _step_again(self, op: ops.Again) -> bool:
-        head, rounds, deadline = self._frames[-1]
+        """A round is over. The next one begins as the first did: with a connection, if that had one."""
+        head, rounds, deadline, target = self._frames[-1]
         rounds += 1
         if self._over(op.loop, rounds, deadline):
             self._frames.pop()
-        else:
-            self._frames[-1] = (head, rounds, deadline)
-            self._pc = head + 1
+            return True
+        self._frames[-1] = Frame(head, rounds, deadline, target)
+        self._pc = head + 1
+        if self._link is NONE and target is not None and not self._connects(self._pc):
+            self._connect(target)
+            return False
         return True
 
     def _over(self, loop: ops.Loop, rounds: int, deadline: int) -> bool:
