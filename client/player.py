@@ -51,7 +51,7 @@ class Player(asyncio.BaseProtocol):
     """Plays one client of a fleet."""
 
     __slots__ = (
-        "_connect_task",
+        "_dialling",
         "_given_up",
         "_loop",
         "_timer",
@@ -70,7 +70,7 @@ class Player(asyncio.BaseProtocol):
         self._world = world
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._connect_task: asyncio.Task[None] | None = None
+        self._dialling: asyncio.Task[None] | None = None  # until the socket is connected: what can be given up
         self._timer: asyncio.Handle | None = None
         self._given_up = self._write_full = False
         self.emit, self.flush = world.emit, world.flush  # straight, without a call of ours between
@@ -88,8 +88,8 @@ class Player(asyncio.BaseProtocol):
     def connect(self, target: Connect) -> None:
         """Begin an attempt to connect."""
         self._given_up = self._write_full = False
-        self._connect_task = task = self._loop.create_task(self._connect(target))
-        task.add_done_callback(self._attempted)
+        self._dialling = attempt = self._loop.create_task(self._connect(target))
+        attempt.add_done_callback(self._attempted)
 
     def write(self, data: bytes) -> bool:
         """Write; whether the buffer is too full now."""
@@ -106,9 +106,10 @@ class Player(asyncio.BaseProtocol):
         """Close in order, or give up connecting."""
         if self._transport is not None:
             self._transport.close()
-        elif self._connect_task is not None:
+        else:
             self._given_up = True
-            self._connect_task.cancel()
+            if self._dialling is not None:
+                self._dialling.cancel()
 
     def abort(self, reset: bool) -> None:
         """Close at once, with an RST if asked."""
@@ -147,25 +148,39 @@ class Player(asyncio.BaseProtocol):
     # --- connecting ---------------------------------------------------------------------------------------------------
 
     async def _connect(self, target: Connect) -> None:
+        """Dial, then make a transport of the socket. That is neither timed nor cancelled: the session hears of its
+        connection before this task does, and from then on only the session ends it.
+
+        `connect_accepted_socket` takes any connected socket, and takes it at once: uvloop's `create_connection` (0.23)
+        leaves the descriptor of one that is closed as soon as it is made to the socket object, too, and when that is
+        closed in its turn the number may be another connection's.
+        """
         try:
-            async with asyncio.timeout(target.timeout_s):
-                endpoint = await self._dial(target)
-                await self._loop.create_connection(lambda: self, sock=endpoint)
-        except TimeoutError as error:
-            if error.errno is not None:
-                raise
-            raise TimeoutError(errno.ETIMEDOUT, f"no answer within {target.timeout_s:g} s") from None
+            endpoint = await self._dial_in_time(target)
+        finally:
+            self._dialling = None
+        await self._loop.connect_accepted_socket(lambda: self, endpoint)
 
     def _attempted(self, attempt: asyncio.Task[None]) -> None:
-        """An attempt is over. What is no trouble of the network is a mistake of ours: the loop's handler gets it."""
-        self._connect_task = None
+        """An attempt is over; of one that made a connection the session knows, and it may be at its next one.
+
+        What is no trouble of the network is a mistake of ours: the loop's handler gets it."""
         error = None if attempt.cancelled() else attempt.exception()
-        if self._given_up:
+        if self._given_up and (error is not None or attempt.cancelled()):
             self.session.closed()
         elif isinstance(error, OSError):
             self.session.failed(*name_trouble(error))
         elif error is not None:
             raise error
+
+    async def _dial_in_time(self, target: Connect) -> socket.socket:
+        try:
+            async with asyncio.timeout(target.timeout_s):
+                return await self._dial(target)
+        except TimeoutError as error:
+            if error.errno is not None:
+                raise
+            raise TimeoutError(errno.ETIMEDOUT, f"no answer within {target.timeout_s:g} s") from None
 
     async def _dial(self, target: Connect) -> socket.socket:
         """A connected socket; the addresses of a name are tried in the resolver's order, the last error counts."""
@@ -204,10 +219,10 @@ class Player(asyncio.BaseProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         stream = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self._transport = stream
         if self._given_up:
             stream.abort()
             return
-        self._transport = stream
         self.session.connected(_where(stream, "sockname"), _where(stream, "peername"))
 
     def eof_received(self) -> bool:
@@ -217,8 +232,6 @@ class Player(asyncio.BaseProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        if self._transport is None:
-            return  # an attempt that was given up
         self._transport = None
         if exc is None:
             self.session.closed()

@@ -21,6 +21,20 @@ _LIMIT_S = 10.0
 
 
 @contextlib.contextmanager
+def unanswering() -> Iterator[int]:
+    """A port at which SYNs are dropped: its backlog is full."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+@contextlib.contextmanager
 def listening(peer: Peer, connections: int = 1) -> Iterator[int]:
     """A server in a thread that gives each of its `connections` to `peer`, and is gone then; yields its port."""
     server = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -70,7 +84,7 @@ class Tape:
 
     def __init__(self) -> None:
         self.records: list[tuple[str, int | None, dict[str, Any]]] = []
-        self.on_event: dict[str, Callable[[], None]] = {}
+        self.on_event: dict[str, Callable[[], object]] = {}
 
     def add(self, event: str, client: str | None, connection: int | None, fields: dict[str, Any], t_ns: int) -> None:
         """Keep one."""
@@ -113,8 +127,12 @@ def play(
     host: str = "127.0.0.1",
     timeout_s: float = 5.0,
     stop_at: str | None = None,
+    stop_after_s: float = 0.0,
 ) -> Tape:
-    """Play a script with a fleet in this process, to its end; `stop_at`: stop the fleet once that event was seen."""
+    """Play a script with a fleet in this process, to its end.
+
+    `stop_at`: stop the fleet once that event was seen, and `stop_after_s` have passed.
+    """
     crew = [p.ClientPlan(n, 0.0, p.substream(1, "client", str(n))) for n in range(1, clients + 1)]
     group = p.GroupPlan("talkers", host, port, list(script), crew, on_loss, timeout_s)
     tape = Tape()
@@ -124,7 +142,8 @@ def play(
         account.shown = ACCOUNT_LINES
         fleet = Fleet(Job(run="r1", groups=[group]), tape, account)
         if stop_at is not None:
-            tape.on_event[stop_at] = fleet.stop
+            loop = asyncio.get_running_loop()
+            tape.on_event[stop_at] = lambda: loop.call_later(stop_after_s, fleet.stop)
         fleet.obey(Go(time.monotonic_ns()))
         async with asyncio.timeout(_LIMIT_S):
             await fleet.over

@@ -11,12 +11,13 @@ import errno
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import uvloop
 
 from midsession.core import plan as p
-from tests.client.peers import hang_up, listening, play, until_end
+from tests.client.peers import hang_up, listening, play, unanswering, until_end
 from tests.core.stage import hears, line, wait
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
@@ -223,17 +224,58 @@ def test_a_fleet_that_is_over_waits_for_no_lookup(loop: Loop, monkeypatch: pytes
 
 def test_a_full_backlog_times_out(loop: Loop) -> None:
     """SYNs that are not answered: `timeout`, after the time that was given."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(socket.socket())
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(server.getsockname())
-        tape = play(loop, server.getsockname()[1], line("q"), timeout_s=0.2)
+    with unanswering() as port:
+        tape = play(loop, port, line("q"), timeout_s=0.2)
     assert tape.ways == ["timeout"]
     assert tape.fields("error")["message"] == "no answer within 0.2 s"
+
+
+def late(base: type[asyncio.AbstractEventLoop]) -> type[asyncio.AbstractEventLoop]:
+    """An event loop that says only after a second that a connection was made, although its protocol knows by then."""
+
+    class Late(base):  # type: ignore[misc, valid-type]
+        async def connect_accepted_socket(self, *args: Any, **options: Any) -> Any:
+            made = await super().connect_accepted_socket(*args, **options)
+            told = self.create_future()
+            self.call_later(1.0, told.set_result, made)
+            return await told
+
+    return Late
+
+
+@pytest.mark.parametrize("base", [asyncio.SelectorEventLoop, uvloop.Loop])
+def test_a_timeout_ends_no_connection_that_was_made(base: type[asyncio.AbstractEventLoop]) -> None:
+    """The time for an attempt runs out just as its connection stands: it stands, and the conversation goes on."""
+
+    def peer(endpoint: socket.socket) -> None:
+        endpoint.sendall(endpoint.recv(100))
+        assert endpoint.recv(100) == b"still here\n"
+        until_end(endpoint)
+
+    with listening(peer) as port:
+        tape = play(late(base), port, line("q"), hears("q"), wait(0.8), line("still here"), p.End(), timeout_s=0.5)
+    assert tape.events.count("connected") == 1
+    assert tape.outcomes == ["ok"]
+
+
+@pytest.mark.parametrize("timeout_ms", [1, 2, 3, 4, 6, 9])
+def test_timeouts_as_short_as_an_attempt_harm_no_fleet(loop: Loop, timeout_ms: int) -> None:
+    """Each of fifty clients is in conversation or timed out, and nothing else happens."""
+
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        tape = play(loop, server.getsockname()[1], line("q"), p.Abort(), clients=50, timeout_s=timeout_ms / 1000)
+    assert len(tape.outcomes) == 50
+    assert set(tape.outcomes) <= {"ok", "lost"}
+    assert set(tape.ways) <= {"timeout"}
+
+
+def test_an_attempt_that_is_over_leaves_the_next_one_alone(loop: Loop) -> None:
+    """Stopped in a second attempt that nobody answers: it is given up at once, like a first one."""
+    with listening(lambda endpoint: None) as port, unanswering() as nowhere:
+        script = (p.Connect(), p.Abort(), p.Connect(port=nowhere, timeout_s=60.0))
+        tape = play(loop, port, *script, stop_at="closed", stop_after_s=0.2)
+    assert tape.events == ["connecting", "connected", "closed", "connecting", "closed", "done"]
+    assert tape.outcomes == ["stopped"]
 
 
 def test_reconnect_to_a_server_that_comes_back(loop: Loop) -> None:
