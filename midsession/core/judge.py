@@ -179,12 +179,12 @@ def _logs(history: History) -> Finding:
 
 
 def _harness(history: History, problems: Sequence[str]) -> Finding:
-    """A fleet that died in mid-run without a step that ended it cannot pass, whatever its container's exit code was."""
+    """A fleet that died without a step that ended it cannot pass, whatever its container's exit code was."""
     deaths = [
         r
         for host in history.fleets
-        for r in history.events(Event.EXITED).on(host).before_teardown()
-        if (r.fields.get("signal") or r.fields.get("code")) and r.fields.get("by") not in history.steps
+        for r in history.events(Event.EXITED).on(host)
+        if r.fields.get("by") not in history.steps and _is_death(r, r.t_ns > history.ended_ns)
     ]
     return Finding(
         check="harness",
@@ -196,6 +196,16 @@ def _harness(history: History, problems: Sequence[str]) -> Finding:
         witnesses=deaths[:SHOWN],
         offenders=[r.host for r in deaths],
     )
+
+
+_STOPS = frozenset({"TERM", "KILL"})
+
+
+def _is_death(exited: Record, torn_down: bool) -> bool:
+    """Whether a fleet failed: its own code says so, or a signal; but the tear-down itself stops it by one."""
+    signal = exited.fields.get("signal")
+    asked = torn_down and exited.fields.get("stopped") and signal in _STOPS
+    return bool(exited.fields.get("code") or (signal and not asked))
 
 
 def _death(record: Record) -> str:

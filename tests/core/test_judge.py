@@ -298,10 +298,19 @@ def test_what_the_runner_knew_to_be_wrong_is_an_error() -> None:
     assert "the namespace is still there" in of(verdict, "harness")[0].seen
 
 
-def test_the_stop_of_a_fleet_after_the_end_is_no_death() -> None:
+@pytest.mark.parametrize("signal", ["TERM", "KILL"])
+def test_the_stop_of_a_fleet_after_the_end_is_no_death(signal: str) -> None:
     """Tear-down kills what is left."""
-    w = calm("pass").dies("client-1", at=10.6)
+    w = calm("pass").dies("client-1", at=10.6, signal=signal, stopped=True)
     assert judged(w).status is Status.PASS
+
+
+@pytest.mark.parametrize(("signal", "said"), [(None, "code 1"), ("ABRT", "SIGABRT"), ("SEGV", "SIGSEGV")])
+def test_a_fleet_that_fails_in_the_tear_down_is_an_error(signal: str | None, said: str) -> None:
+    """It was asked to end, and died of a mistake of its own instead."""
+    verdict = judged(calm("pass").dies("client-1", at=10.6, signal=signal, stopped=True))
+    assert verdict.status is Status.ERROR
+    assert said in of(verdict, "harness")[0].seen
 
 
 # --- logs that were tampered with ---
