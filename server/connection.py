@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import socket
 from typing import Any, cast
 
 from midsession.core.record import Event
@@ -175,9 +177,13 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     def finish(self) -> None:
-        """End our side after what is already written; the client is still heard."""
+        """End our side after what is already written; the client is still heard. One that is gone is noticed here."""
         if not self._finished and not self._transport.is_closing():
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError as error:  # ENOTCONN after an RST: who does not read has not been told of it
+                self._lose(self._trouble() or error)
+                self._transport.abort()
         self._finished = True
 
     def cut_off_if_slow(self) -> None:
@@ -217,6 +223,11 @@ class Connection(asyncio.Protocol):
         self._fail(how, number, str(error))
         self._records.add(Event.CLIENT_LOST, self._number, {"peer": self._peer, "how": how})
         self._screen.line(f"Client Lost: {self._peer} ({how})")
+
+    def _trouble(self) -> OSError | None:
+        """What the socket has to report and nobody has asked for yet (SO_ERROR, socket(7))."""
+        number = self._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return OSError(number, os.strerror(number)) if number else None
 
     def _cut_off(self, how: str, message: str) -> None:
         self._fail(how, None, message)

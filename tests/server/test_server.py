@@ -288,6 +288,22 @@ def test_a_stopped_server_ends_its_sessions_in_order(start: Start, number: int) 
     assert out.endswith("Stopped\n")
 
 
+def test_a_stop_ends_every_session_whatever_became_of_one(start: Start) -> None:
+    """A silent server learns only now that a client has reset: that one is lost, and all others get their end."""
+    server = start("silent", "--grace", "0.2")
+    first, quitter, last = (server.connect() for _ in range(3))
+    server.wait_for_records("accepted", 3)
+    quitter.abort()
+    code, out, log = server.stop()
+    assert (code, log.state) == (0, LogState.COMPLETE)
+    assert "Traceback" not in out
+    assert out.endswith("Stopped\n")
+    assert [first.line(), last.line()] == ["", ""]
+    lost = [(r.connection, r.fields["how"]) for r in log.records if r.event == "client_lost"]
+    assert lost == [(2, "reset")]
+    assert [r.fields["had_error"] for r in log.records if r.event == "closed"].count(True) == 1
+
+
 def test_a_stop_is_bounded_by_its_grace(start: Start) -> None:
     """A client that never ends is closed when the grace is over; the log is complete all the same."""
     server = start("reply", "--grace", "0.2")
