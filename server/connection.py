@@ -9,7 +9,7 @@ import socket
 from typing import Any, cast
 
 from midsession.core.record import Event
-from midsession.core.wire import LineReader, LineTooLong, describe
+from midsession.core.wire import Inbox, LineTooLong, describe, without_end
 from server.behaviours import Behaviour, Command, Finish, Say
 from server.journal import Records, Screen
 
@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, crowd: Crowd) -> None:
         self._crowd, self._records, self._screen = crowd, crowd.records, crowd.screen
         self._behaviour = crowd.behaviour
-        self._lines = LineReader(MAX_LINE_BYTES) if self._behaviour.by_line else None
+        self._lines = Inbox(MAX_LINE_BYTES) if self._behaviour.by_line else None
         self._peer = ""
         self._finished = self._failed = False
         self._bytes_in = self._bytes_out = 0
@@ -129,14 +129,13 @@ class Connection(asyncio.Protocol):
             self._log(Event.RECEIVED, data)
             self._obey(self._behaviour.hear(data))
             return
+        self._lines.feed(data)
         try:
-            lines = self._lines.receive(data)
+            while (line := self._lines.whole_line()) is not None:
+                self._log(Event.RECEIVED, line)
+                self._obey(self._behaviour.hear(without_end(line)))
         except LineTooLong as error:
             self._cut_off("line_too_long", str(error))
-            return
-        for line in lines:
-            self._log(Event.RECEIVED, line + b"\n")
-            self._obey(self._behaviour.hear(line))
 
     def eof_received(self) -> bool:
         """The client ended its side. False: the transport writes what is still to be written, then ends ours."""

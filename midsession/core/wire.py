@@ -23,8 +23,9 @@ class LineTooLong(ValueError):
 class Inbox:
     """What a peer sent and nobody has taken yet.
 
-    A line ends with LF; the LF, and one CR before it, are not part of it. `line` raises `LineTooLong` when more than
-    `limit` bytes are held without a line end: what is held stays, for the report. `held` is to be looked at only.
+    A line ends with LF; the LF, and one CR before it, are not part of it (`whole_line` hands them out all the same).
+    Both raise `LineTooLong` when more than `limit` bytes are held without a line end: what is held stays, for the
+    report. `held` is to be looked at only.
     """
 
     __slots__ = ("_limit", "_scanned", "held")
@@ -43,16 +44,21 @@ class Inbox:
 
     def line(self) -> bytes | None:
         """Take the next whole line, or None when none is complete yet."""
+        whole = self.whole_line()
+        return None if whole is None else without_end(whole)
+
+    def whole_line(self) -> bytes | None:
+        """Take the next whole line as it came, with its end, or None when none is complete yet."""
         end = self.held.find(b"\n", self._scanned)
         if end < 0:
             self._scanned = len(self.held)
             if self._scanned > self._limit:
                 raise LineTooLong(f"{self._scanned} bytes without a line end")
             return None
-        line = bytes(self.held[:end])
+        line = bytes(self.held[: end + 1])
         del self.held[: end + 1]
         self._scanned = 0
-        return line[:-1] if line.endswith(b"\r") else line
+        return line
 
     def rest(self) -> bytes:
         """Take everything: at the end of a stream what follows the last line end is a line too."""
@@ -84,6 +90,11 @@ class Inbox:
         """Forget everything."""
         self.held.clear()
         self._scanned = 0
+
+
+def without_end(line: bytes) -> bytes:
+    """What a whole line says: without its LF, and one CR before it."""
+    return line[:-2] if line.endswith(b"\r\n") else line[:-1]
 
 
 class LineReader:

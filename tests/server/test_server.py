@@ -53,6 +53,20 @@ def test_reply_answers_each_line_once(start: Start) -> None:
     assert texts == ["one\n", "two\n", "three\n", "half a line"]
 
 
+def test_what_is_recorded_is_what_came(start: Start) -> None:
+    """A carriage return stands in the record of its line, whose bytes are those of the connection; it is not heard."""
+    server = start("chat")
+    talker, listener = server.connect(), server.connect()
+    server.wait_for_records("accepted", 2)
+    talker.send("hello\r\n\nbye\r")
+    assert [listener.line() for _ in range(2)] == ["hello\n", "\n"]
+    talker.close()
+    (closed,) = server.wait_for_records("closed", 1)
+    came = [r.fields for r in server.records("received")]
+    assert [fields["text"] for fields in came] == ["hello\r\n", "\n", "bye\r"]
+    assert sum(fields["bytes"] for fields in came) == closed.fields["bytes_in"] == 12
+
+
 def test_an_emoji_cut_across_reads_stays_whole(start: Start) -> None:
     """Whatever the cut, the character comes back whole, and stands whole in the log of a server that hears lines."""
     echo, reply = start("echo"), start("reply")
