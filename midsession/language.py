@@ -174,8 +174,12 @@ def _under(folder: Path) -> Iterable[Path]:
 def json_schema() -> dict[str, Any]:
     """The language as a JSON Schema (draft 7) for editors."""
     from midsession.core.schema import draft7
+    from midsession.core.shape import Model
+    from midsession.docstrings import describe
 
-    return draft7(language().scenario)
+    scenario = language().scenario
+    describe(Model)
+    return draft7(scenario)
 
 
 def schema_text() -> str:

@@ -23,6 +23,7 @@ from midsession.core import scenario, shape, texts
 from midsession.core.scenario import parties, script, timeline, values
 from midsession.core.shape import Model, model_of
 from midsession.core.units import split_name
+from midsession.docstrings import describe
 from midsession.language import language
 
 PARTS = (values, script, parties, timeline, scenario)
@@ -90,6 +91,7 @@ def main() -> None:
 
 def filled(text: str) -> str:
     """The page with every table made anew. Raises KeyError for a mark that names nothing."""
+    describe(Model)
     return re.sub(
         r"(<!-- (keys: (?P<model>\w+)|(?P<table>\w+)) -->\n).*?(<!-- end -->)",
         lambda m: m[1] + "\n".join(_keys(models()[m["model"]]) if m["model"] else TABLES[m["table"]]()) + "\n" + m[5],
@@ -278,7 +280,7 @@ def _plain(value: object) -> str:
 
 def _meaning(model: type[Model], name: str) -> str:
     """The field's docstring, else that of the mapping that it holds."""
-    said = model.said_of(name)
+    said = model.model_fields[name].description
     inner = [kind for kind in _members(_hints(model)[name]) if isinstance(kind, type) and issubclass(kind, Model)]
     return said or (_first_sentence(inner[0].__doc__) if inner else "")
 

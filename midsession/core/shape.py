@@ -32,7 +32,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, core_schema
 
-from midsession.core import docstrings, units
+from midsession.core import units
 from midsession.core.loader import Node
 from midsession.core.record import Event
 from midsession.core.texts import Regex
@@ -176,12 +176,6 @@ class Model(BaseModel):
         )
 
     @classmethod
-    def said_of(cls, field: str) -> str | None:
-        """What a field means: its own description, else its docstring. Reads the source, so only what explains the
-        language asks for it (pydantic's `use_attribute_docstrings` would read it at every start)."""
-        return cls.model_fields[field].description or docstrings.of_attributes(cls).get(field)
-
-    @classmethod
     def alternative(cls, key: str) -> JsonSchema:
         """The JSON Schema of "this one of `one_of` was chosen"."""
         return {"required": [key]}
@@ -190,7 +184,7 @@ class Model(BaseModel):
     def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> JsonSchema:
         schema = handler.resolve_ref_schema(handler(core))
         for key, name in cls.yaml_keys().items():
-            if said := cls.said_of(name):
+            if said := cls.model_fields[name].description:
                 schema["properties"][key]["description"] = said
         if cls.one_of:
             schema["oneOf"] = [cls.alternative(key) for key in cls.one_of]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from midsession.core import docstrings
+from pydantic import BaseModel, Field
+
+from midsession import docstrings
 
 
 class Base:
@@ -33,3 +35,25 @@ def test_a_class_without_a_source_has_none() -> None:
     """A class that was made at run time, and one that was written in C."""
     assert docstrings.of_attributes(type("Made", (), {"__module__": "nowhere"})) == {}
     assert docstrings.of_attributes(int) == {}
+
+
+class Root(BaseModel):
+    """What a language's models derive from."""
+
+
+class Middle(Root):
+    one: int
+    """One thing."""
+
+
+class Leaf(Middle):
+    two: int = Field(description="given")
+    """Not this."""
+
+
+def test_a_docstring_is_the_description_of_a_field_that_has_no_other() -> None:
+    """Of every model below the base; one that was given stays."""
+    docstrings.describe(Root)
+    assert Middle.model_fields["one"].description == "One thing."
+    assert Leaf.model_fields["one"].description == "One thing."
+    assert Leaf.model_fields["two"].description == "given"

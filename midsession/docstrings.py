@@ -1,4 +1,8 @@
-"""The docstrings of attributes: the text below a field's annotation. Python forgets it, so the source is read."""
+"""The docstrings of attributes: the text below a field's annotation. Python forgets it, so the source is read.
+
+Only what explains the language does so (pydantic's `use_attribute_docstrings` would read it at every start), and the
+core, which reads no files, is told.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,17 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
+
+from pydantic import BaseModel
+
+
+def describe(base: type[BaseModel]) -> None:
+    """Make docstrings the descriptions of the fields that have no other, in all models that derive from this one."""
+    for model in base.__subclasses__():
+        for name, said in of_attributes(model).items():
+            if name in model.model_fields and model.model_fields[name].description is None:
+                model.model_fields[name].description = said
+        describe(model)
 
 
 def of_attributes(cls: type) -> dict[str, str]:
