@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -13,7 +14,18 @@ import midsession
 from midsession import door, rundir
 from midsession.core.verdict import Status
 from midsession.errors import ScenarioError
-from midsession.testbeds.registry import TESTBEDS, choose, make, replay_command
+from midsession.faults.base import Ability
+from midsession.testbeds.docker import CLIENTS_VARIABLE
+from midsession.testbeds.registry import (
+    CONTAINERS,
+    HOSTS,
+    TESTBEDS,
+    choose,
+    make,
+    more_fleets,
+    offering,
+    replay_command,
+)
 from tests.test_cli import GOOD, stored
 from tests.test_pytest_plugin import MATRIX
 
@@ -88,6 +100,25 @@ def test_every_testbed_of_the_table_can_be_made(name: str) -> None:
     """Its class is where the table says, under its own name."""
     assert make(name).name == name
     assert choose(name) == name
+
+
+def test_the_table_says_which_testbed_has_the_ability_that_a_fault_needs() -> None:
+    """Every ability is somebody's; a testbed whose agents lack one names those that have it, and never itself."""
+    abilities = get_args(Ability)
+    assert {need for entry in TESTBEDS.values() for need in entry.offers} == {*abilities, HOSTS, CONTAINERS}
+    lacking = [(name, need) for name, entry in TESTBEDS.items() for need in abilities if need not in entry.offers]
+    assert len(lacking) >= 7
+    for name, need in lacking:
+        remedy = make(name).remedy_for(need)
+        assert remedy is not None
+        assert {other for other in TESTBEDS if other in remedy} == set(offering(need))
+
+
+def test_a_user_is_told_how_to_get_more_hosts_where_there_may_be_too_few() -> None:
+    """In the testbed's own words; nothing of one that always makes enough, or that nobody knows."""
+    assert more_fleets("compose", 4) == "--scale client=4"
+    assert more_fleets("docker", 4) == f"{CLIENTS_VARIABLE}=4"
+    assert (more_fleets("netns", 4), more_fleets("moon", 4)) == ("", "")
 
 
 def test_a_replay_command_names_all_that_the_run_depends_on() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from midsession.core.units import split_name
 from midsession.faults import FAULTS
 from midsession.faults.base import Fault
+from midsession.testbeds.registry import offering
 
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 HEAD = """# Faults
@@ -41,7 +42,7 @@ connection to its own address, passes unharmed while it runs, and is no witness 
 
 *This page is made from the code by `python tools/faults_page.py`.*
 """
-NEEDS = "Needs agents that may change their host's network: `--testbed netns` or `docker`."
+NEEDS = "Needs agents that may change their host's network: `--testbed {}`."
 
 
 def page() -> str:
@@ -56,7 +57,8 @@ def page() -> str:
 def entry(fault: type[Fault]) -> str:
     """One fault: its keys, and what it means."""
     targets = " or ".join(kind for kind in ("service", "client group", "client") if kind in fault.targets)
-    facts = [f"Target: {targets}.", "Heals." if fault.healable else "", NEEDS if fault.needs else ""]
+    needs = NEEDS.format("` or `".join(offering(*fault.needs))) if fault.needs else ""
+    facts = [f"Target: {targets}.", "Heals." if fault.healable else "", needs]
     keys = ", ".join(_key(field) for field in dataclasses.fields(fault))
     return f"\n### {fault.verb}\n\n{inspect.getdoc(fault)}\n\nKeys: {keys}. {' '.join(filter(None, facts))}\n"
 

@@ -17,6 +17,7 @@ from midsession.programs import start_fleet
 from midsession.runner.breaking import REFUSED
 from midsession.runner.conducting import Conducting
 from midsession.testbeds import Host
+from midsession.testbeds.registry import more_fleets
 
 GO_LEAD_S = 0.005
 """The start lies that far ahead when it is announced, so that all fleets begin together: they hear of it within a
@@ -82,7 +83,8 @@ class Beginning(Conducting):
                 others = [group.name for group in fleet.groups if group.name != place]
                 if others:
                     missing = f"{step} ({fault.verb}) is for {place} alone, and {fleet.host.name} plays {others[0]} too"
-                    need = f"give the testbed {enough} client hosts or more (on Compose: --scale client={enough})"
+                    how = more_fleets(self._testbed.name, enough)
+                    need = f"give the testbed {enough} client hosts or more{f' ({how})' if how else ''}"
                     raise EnvironmentLacks(missing, need, "shared-fleet")
 
     async def _subscribe(self) -> None:

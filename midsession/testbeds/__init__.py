@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from midsession.agent.protocol import Records, Reply, Request
-from midsession.core.plan import Plan
+if TYPE_CHECKING:
+    from midsession.agent.protocol import Records, Reply, Request
+    from midsession.core.plan import Plan
 
 
 class Inbox(Protocol):
@@ -64,7 +65,7 @@ class Testbed(Protocol):
 
     @property
     def name(self) -> str:
-        """`compose`, `netns`, `docker`."""
+        """As the table of testbeds has it."""
 
     @property
     def services(self) -> Mapping[str, Host]:

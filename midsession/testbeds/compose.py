@@ -28,6 +28,7 @@ from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.testbeds import Inbox
 from midsession.testbeds.hosts import AgentHost
 from midsession.testbeds.link import AgentLink, fetch_files, receive_hello
+from midsession.testbeds.registry import HOSTS, elsewhere
 
 CLIENT_SERVICE = "client"
 PORT = 4100
@@ -53,7 +54,7 @@ class ComposeTestbed:
 
     def remedy_for(self, ability: str) -> str | None:
         """Its containers have no NET_ADMIN, on purpose: none of these abilities."""
-        return "run it outside of this project: `midsession run` with `--testbed docker` or `--testbed netns`"
+        return f"outside of this project, {elsewhere(ability)}"
 
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
         """Wait for the project's agents (once), and configure those of the plan for this run."""
@@ -62,7 +63,7 @@ class ComposeTestbed:
         for group in plan.foreign:
             raise EnvironmentLacks(
                 f"the clients {group.name!r} need hosts of their own, and the compose testbed only attaches to what is "
-                "there", "run it with `--testbed docker` or `--testbed netns`", slug="client-kind",
+                "there", elsewhere(HOSTS), slug="client-kind",
             )  # fmt: skip
         if self._server is None:
             await self._listen()

@@ -1,4 +1,7 @@
-"""The table of testbeds: what they are called, what each is, and how a run on it is run again. Imports none of them."""
+"""The table of testbeds: what they are called, what each is and has, and how a run on it is run again.
+
+Imports none of them, and nothing else that takes long: doors ask it for their help.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,19 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from midsession.core.plan import ComposeService, ImageService, Plan
 from midsession.errors import MidsessionError, Problem, ScenarioError
 from midsession.testbeds import Testbed
 
+if TYPE_CHECKING:
+    from midsession.core.plan import Plan
+
 AUTO = "auto"
+HOSTS, CONTAINERS = "hosts", "containers"
+"""What a plan may need besides the abilities of agents: hosts of the run's own; programs in containers of their own."""
+_NETWORK = frozenset({"filter", "links", "sockets", "queue", "shape"})
+"""The abilities (see `midsession.faults.base`) of agents that may change the network of their hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,10 @@ class TestbedEntry:
     module: str
     class_name: str
     command: tuple[str, ...]
+    offers: frozenset[str]
+    """What plans can have of it: `HOSTS`, `CONTAINERS`, and abilities of agents on a machine that has all it needs."""
+    more_fleets: str = ""
+    """What its user says to get `{count}` hosts that play scripted clients; empty: there are always enough."""
     fleets: int = 0
     many: bool = True
     """Whether it can serve several runs beside each other."""
@@ -49,6 +63,8 @@ TESTBEDS = {
             "midsession.testbeds.compose",
             "ComposeTestbed",
             ("SCENARIO={source}", "SEED={seed}", "VARIANT={variant}", "CLIENTS={fleets}", "make up"),
+            offers=frozenset(),
+            more_fleets="--scale client={count}",
             fleets=2,
             many=False,
         ),
@@ -58,6 +74,7 @@ TESTBEDS = {
             "midsession.testbeds.netns",
             "NetnsTestbed",
             ("midsession run {source}", "--testbed netns", "--seed {seed}", "-k {variant}", "--runs {runs}"),
+            offers=_NETWORK | {HOSTS, "names", "addresses"},
         ),
         TestbedEntry(
             "docker",
@@ -65,10 +82,15 @@ TESTBEDS = {
             "midsession.testbeds.docker",
             "DockerTestbed",
             ("midsession run {source}", "--testbed docker", "--seed {seed}", "-k {variant}", "--runs {runs}"),
+            # The engine's own resolver answers from within each container, and the engine alone gives addresses.
+            offers=_NETWORK | {HOSTS, CONTAINERS},
+            more_fleets="MIDSESSION_DOCKER_CLIENTS={count}",
             pruner="prune",
         ),
     )
 }
+NAMES = (AUTO, *TESTBEDS)
+"""What `--testbed` takes."""
 
 _NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc", "true")
 _ENGINE = ("docker", "version", "--format", "{{.Server.Version}}")
@@ -89,13 +111,31 @@ def choose(name: str, plans: Iterable[Plan] = ()) -> str:
         foreign = any(map(has_containers, plans))
         return "docker" if foreign or (not _works(_NAMESPACES) and _works(_ENGINE)) else "netns"
     if name not in TESTBEDS:
-        known = ", ".join([AUTO, *TESTBEDS])
-        raise ScenarioError([Problem(f"unknown testbed {name!r}", "unknown-testbed", remedy=f"there are {known}")])
+        remedy = f"there are {', '.join(NAMES)}"
+        raise ScenarioError([Problem(f"unknown testbed {name!r}", "unknown-testbed", remedy=remedy)])
     return name
+
+
+def offering(*needs: str) -> list[str]:
+    """The testbeds that have all of this."""
+    return [entry.name for entry in TESTBEDS.values() if entry.offers.issuperset(needs)]
+
+
+def elsewhere(need: str) -> str:
+    """The remedy of a testbed that has not what a plan needs: those that have it."""
+    return f"run it with {' or '.join(f'`--testbed {name}`' for name in offering(need))}"
+
+
+def more_fleets(testbed: str, count: int) -> str:
+    """What its user says to get so many hosts that play scripted clients; empty where nothing needs saying."""
+    entry = TESTBEDS.get(testbed)
+    return entry.more_fleets.format(count=count) if entry else ""
 
 
 def has_containers(plan: Plan) -> bool:
     """Whether the plan has a program in a container of its own."""
+    from midsession.core.plan import ComposeService, ImageService
+
     services = any(isinstance(service, ImageService | ComposeService) for service in plan.services)
     return services or any(group.program and group.program.image for group in plan.foreign)
 

@@ -25,6 +25,7 @@ from midsession.testbeds.docker.sweep import labels, sweep
 from midsession.testbeds.docker.workshop import Workshop
 from midsession.testbeds.hosts import AgentHost, by_role
 from midsession.testbeds.link import fetch_files
+from midsession.testbeds.registry import TESTBEDS, elsewhere
 
 CLIENTS_VARIABLE = "MIDSESSION_DOCKER_CLIENTS"
 _SUBNET_TRIES = 5
@@ -52,12 +53,8 @@ class DockerTestbed:
         self.kept: list[LiveProject] = []
 
     def remedy_for(self, ability: str) -> str | None:
-        """Its agents can do nearly everything: those of hosts whose network a fault breaks are given what it takes.
-
-        But the engine's own resolver, which knows the services, answers from within each container, and the engine
-        alone gives addresses.
-        """
-        return "run it with `--testbed netns`" if ability in ("names", "addresses") else None
+        """Its agents can do nearly everything: those of hosts whose network a fault breaks are given what it takes."""
+        return None if ability in TESTBEDS[self.name].offers else elsewhere(ability)
 
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
         """Take a kept project or make one, and have its agents begin the run."""

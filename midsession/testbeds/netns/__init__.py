@@ -32,6 +32,7 @@ from midsession.testbeds.netns.filesystem import needed_paths
 from midsession.testbeds.netns.refusal import Machine, explain
 from midsession.testbeds.netns.warmth import WarmProcess, take
 from midsession.testbeds.netns.world import MAX_HOSTS, Answer, HostOrder, WorldOrder
+from midsession.testbeds.registry import CONTAINERS, elsewhere
 
 NETWORK = ipaddress.IPv4Network("10.77.0.0/16")
 _A_QUEUE = "install iptables (Debian: apt-get install iptables), on a kernel with NFQUEUE (nfnetlink_queue)"
@@ -127,14 +128,14 @@ def _refuse_foreign(plan: Plan) -> None:
         if not isinstance(service, ReferenceService | CommandService):
             raise EnvironmentLacks(
                 f"service {service.name!r} needs a container, and netns has none",
-                "run it with `--testbed docker`",
+                elsewhere(CONTAINERS),
                 slug="service-kind",
             )
     for group in plan.foreign:
         if group.program and group.program.image is not None:
             raise EnvironmentLacks(
                 f"the clients {group.name!r} need containers, and netns has none",
-                "run it with `--testbed docker`",
+                elsewhere(CONTAINERS),
                 slug="client-kind",
             )
 
@@ -172,7 +173,7 @@ async def _answer(status: socket.socket) -> None:
     answer = msgspec.json.decode(line.split(b"\n")[0], type=Answer)
     if not answer.ok:
         missing, remedy = explain(answer, Machine.look())
-        raise EnvironmentLacks(missing, f"{remedy}; or use an engine: --testbed docker", slug="no-namespaces")
+        raise EnvironmentLacks(missing, f"{remedy}; or {elsewhere(CONTAINERS)}", slug="no-namespaces")
 
 
 async def _drain(status: socket.socket) -> None:
