@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from midsession import doctor
-from midsession.testbeds.registry import TESTBEDS
+from midsession.testbeds.netns.abilities import packet_queue
+from midsession.testbeds.probe import EVERYWHERE
+from midsession.testbeds.registry import TESTBEDS, probes
+
+
+@pytest.fixture(autouse=True)
+def _afresh() -> Iterator[None]:
+    """What was tried on a machine without tools says nothing about this one, on which later tests run."""
+    yield
+    packet_queue.cache_clear()
 
 
 def test_a_machine_without_tools_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With an empty PATH every command is missing (Compose may stand beside us), each with a remedy; nothing raises."""
     monkeypatch.setenv("PATH", str(tmp_path))
     found = {f.what: f for f in doctor.examine("compose")}
-    assert len(found) == len(doctor.PROBES)
+    assert len(found) == len(doctor.all_probes())
     for what in ("Docker Engine", "base image", "ip", "nft", "namespaces"):
         assert not found[what].ok
         assert found[what].remedy
@@ -48,7 +58,17 @@ def test_an_engine_that_refuses_this_user_need_not_be_installed(
     assert "install" not in found["Docker Engine"].remedy
 
 
-def test_what_a_testbed_needs_is_named_by_its_name() -> None:
-    """No probe is for a testbed that is not there, and every testbed needs something."""
-    named = frozenset[str]().union(*(probe.needed_by for probe in doctor.PROBES))
-    assert named == set(TESTBEDS)
+@pytest.mark.parametrize("testbed", TESTBEDS)
+def test_a_testbed_requires_what_it_needs_and_no_other_does(testbed: str) -> None:
+    """Every testbed needs something; of the others' probes only those that it shares decide."""
+    found = {f.what: f.required for f in doctor.examine(testbed)}
+    needed = {probe.what for probe in (*EVERYWHERE, *probes(testbed)) if probe.needed}
+    assert needed > {"Python 3.11"}
+    assert {what for what, required in found.items() if required} == needed
+
+
+def test_a_probe_that_testbeds_share_is_made_once() -> None:
+    """And no two of them are told by the same name."""
+    told = [probe.what for probe in doctor.all_probes()]
+    assert len(told) >= 10
+    assert sorted(told) == sorted(set(told))

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from midsession.agent.protocol import Configure, Hello, Records, Shutdown
 from midsession.core.plan import CommandService, ComposeService, ImageService, Plan, ReferenceService, Service
@@ -29,6 +30,9 @@ from midsession.testbeds import Inbox
 from midsession.testbeds.hosts import AgentHost
 from midsession.testbeds.link import AgentLink, fetch_files, receive_hello
 from midsession.testbeds.registry import HOSTS, elsewhere
+
+if TYPE_CHECKING:
+    from midsession.testbeds.probe import Probe
 
 CLIENT_SERVICE = "client"
 PORT = 4100
@@ -208,3 +212,10 @@ class _Nobody:
 
     def gone(self, host: str, why: str) -> None:
         """The next run that needs it will say so."""
+
+
+def probes() -> tuple[Probe, ...]:
+    """What the doctor looks for before a project is made: whoever runs inside one has it."""
+    from midsession.testbeds.docker.looks import BASE_IMAGE, ENGINE, PLUGIN
+
+    return ENGINE, PLUGIN, BASE_IMAGE

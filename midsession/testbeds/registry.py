@@ -20,6 +20,7 @@ from midsession.testbeds import Testbed
 
 if TYPE_CHECKING:
     from midsession.core.plan import Plan
+    from midsession.testbeds.probe import Probe
 
 AUTO = "auto"
 HOSTS, CONTAINERS = "hosts", "containers"
@@ -36,6 +37,8 @@ class TestbedEntry:
     seed, the name of one combination of the matrix, the folder for the runs' directories, and the number of client
     hosts, where it is not `fleets`, which is what it is unless told; all quoted for a shell. A part whose value is
     empty is left out.
+
+    Its module has a function `probes`: what the doctor looks for on behalf of this testbed.
     """
 
     name: str
@@ -150,6 +153,12 @@ def prune() -> tuple[list[str], list[str]]:
             removed += gone
             problems += wrong
     return removed, problems
+
+
+def probes(name: str) -> tuple[Probe, ...]:
+    """What the doctor looks for on behalf of a testbed."""
+    asked: tuple[Probe, ...] = import_module(TESTBEDS[name].module).probes()
+    return asked
 
 
 @cache

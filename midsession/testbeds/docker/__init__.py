@@ -10,7 +10,7 @@ import ipaddress
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from midsession.core.plan import ImageService, Plan
 from midsession.errors import EnvironmentLacks, HarnessError
@@ -26,6 +26,9 @@ from midsession.testbeds.docker.workshop import Workshop
 from midsession.testbeds.hosts import AgentHost, by_role
 from midsession.testbeds.link import fetch_files
 from midsession.testbeds.registry import TESTBEDS, elsewhere
+
+if TYPE_CHECKING:
+    from midsession.testbeds.probe import Probe
 
 CLIENTS_VARIABLE = "MIDSESSION_DOCKER_CLIENTS"
 _SUBNET_TRIES = 5
@@ -196,4 +199,11 @@ def prune() -> tuple[list[str], list[str]]:
         engine.close()
 
 
-__all__ = ["DockerTestbed", "prune"]
+def probes() -> tuple[Probe, ...]:
+    """What the doctor looks for on behalf of this testbed."""
+    from midsession.testbeds.docker.looks import PROBES
+
+    return PROBES
+
+
+__all__ = ["DockerTestbed", "probes", "prune"]

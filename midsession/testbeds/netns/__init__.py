@@ -14,6 +14,7 @@ import sys
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -33,6 +34,9 @@ from midsession.testbeds.netns.refusal import Machine, explain
 from midsession.testbeds.netns.warmth import WarmProcess, take
 from midsession.testbeds.netns.world import MAX_HOSTS, Answer, HostOrder, WorldOrder
 from midsession.testbeds.registry import CONTAINERS, elsewhere
+
+if TYPE_CHECKING:
+    from midsession.testbeds.probe import Probe
 
 NETWORK = ipaddress.IPv4Network("10.77.0.0/16")
 _A_QUEUE = "install iptables (Debian: apt-get install iptables), on a kernel with NFQUEUE (nfnetlink_queue)"
@@ -121,6 +125,13 @@ class NetnsTestbed:
         (self._status, _), *streams = pairs
         await _within(_UP_S, _answer(self._status), f"{len(hosts)} hosts up")
         return [ours for ours, _ in streams]
+
+
+def probes() -> tuple[Probe, ...]:
+    """What the doctor looks for on behalf of this testbed."""
+    from midsession.testbeds.netns.looks import PROBES
+
+    return PROBES
 
 
 def _refuse_foreign(plan: Plan) -> None:
