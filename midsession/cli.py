@@ -14,6 +14,7 @@ import typer
 
 from midsession.keep import Keep
 from midsession.outlet import open_outlets
+from midsession.testbeds.registry import AUTO, NAMES
 
 if TYPE_CHECKING:
     from midsession.core.plan import Plan
@@ -125,7 +126,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command()
 def run(
     paths: Paths,
-    testbed: Annotated[str, typer.Option(help="What makes the hosts: auto, compose, docker, netns.")] = "auto",
+    testbed: Annotated[str, typer.Option(help=f"What makes the hosts: {', '.join(NAMES)}.")] = AUTO,
     seed: Seed = None,
     runs: Annotated[Path, typer.Option(help="The folder for the runs' directories.")] = Path("runs"),
     keyword: Keyword = "",
@@ -365,7 +366,7 @@ def schema() -> None:
 
 @app.command()
 def doctor(
-    for_: Annotated[str, typer.Option("--for", help="Only what this testbed needs decides the exit code.")] = "auto",
+    for_: Annotated[str, typer.Option("--for", help="Only what this testbed needs decides the exit code.")] = AUTO,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure what the faults of links really do; exits 1 when one is off.")
     ] = False,

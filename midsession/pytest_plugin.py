@@ -27,7 +27,7 @@ SEED = "midsession_seed"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the group midsession."""
     group = parser.getgroup("midsession")
-    group.addoption("--midsession-testbed", default="auto", help="what makes the hosts: auto, compose, docker, netns")
+    group.addoption("--midsession-testbed", default="auto", help="what makes the hosts: see `midsession run --help`")
     group.addoption("--midsession-seed", type=int, default=None, help="the seed of all draws (default: a fresh one)")
     group.addoption(
         "--midsession-keep",
