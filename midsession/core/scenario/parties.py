@@ -64,8 +64,8 @@ class Program(Model):
     """UTF-8 files beside the scenario that are copied to the host. A word of the command that names one becomes
     its path there."""
     cwd: InnerPath | None = None
-    """The folder in which a command runs, in the scenario's folder or below it; without it, the testbed's choice: on
-    netns, where Midsession was called."""
+    """The folder in which a command runs, in the scenario's folder or below it; without it, where Midsession was called
+    on a host that has this machine's files, and its container's own folder on any other."""
     grace_s: Duration = 5.0
     """From SIGTERM to SIGKILL; `0s`: SIGKILL at once."""
 
