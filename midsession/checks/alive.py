@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
-import msgspec
-
-from midsession.checks import words
+from midsession.checks import build, words
 from midsession.checks.base import Check
-from midsession.checks.exit import Exit, exit_in_question, how_it_exited
-from midsession.core.history import AGENT, CannotTell, History
+from midsession.core.history import AGENT, History
 from midsession.core.record import Event, Record
 from midsession.core.verdict import Finding, Status
 
@@ -54,23 +50,12 @@ class Alive(Check):
 def _own_exits(history: History, service: str) -> list[Record]:
     exits = history.events(Event.EXITED).on(service).by(AGENT)
     own = [r for r in exits if r.fields.get("by") not in history.steps and not r.fields.get("stopped")]
-    expected = _expected(history, service) if own else []
-    return [r for r in own if r not in expected]
-
-
-def _expected(history: History, service: str) -> list[Record]:
-    """The exits that the scenario's own `exit` checks look at."""
-    found = []
-    for check in history.plan.checks:
-        if check.kind == Exit.kind:
-            wanted = msgspec.convert(dict(check.args), Exit).exit
-            with suppress(CannotTell):  # the check itself says so
-                found.append(exit_in_question(history, wanted, service) if wanted.service == service else None)
-    return [record for record in found if record is not None]
+    claimed = [r for check in history.plan.checks for r in build(check.kind, check.args).claims(history)] if own else []
+    return [r for r in own if r not in claimed]
 
 
 def _death(history: History, record: Record) -> str:
     at = words.offset(record.t_ns, words.origin_of(history, None))
-    text = f"{record.host} {how_it_exited(record)} by itself {at}".strip()
+    text = f"{record.host} {words.how_it_exited(record)} by itself {at}".strip()
     said = history.events(Event.LINE).on(record.host).where(incarnation=record.fields.get("incarnation")).last
     return f"{text}; its last line: {str(said.fields.get('text'))[:200]!r}" if said else text

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from midsession.core.history import History
+from midsession.core.record import Record
 from midsession.core.verdict import Finding
 
 
@@ -46,3 +48,7 @@ class Check(ABC):
     @abstractmethod
     def judge(self, history: History) -> Finding:
         """Judge the history. `place` is filled in by the caller."""
+
+    def claims(self, history: History) -> Sequence[Record]:
+        """The records that are this check's business alone: what is judged in every run leaves them to it."""
+        return ()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from signal import Signals
 from typing import ClassVar
 
 from midsession.checks import words
 from midsession.checks.base import Check
-from midsession.core.history import AGENT, History
+from midsession.core.history import AGENT, CannotTell, History
 from midsession.core.record import Event, Record
 from midsession.core.verdict import Finding, Status
 from midsession.core.wrong import Wrong, did_you_mean, quoted
@@ -79,7 +80,7 @@ class Exit(Check):
     def judge(self, history: History) -> Finding:
         """Look at each program's one exit."""
         origin_ns = words.origin_of(history, self.exit.since)
-        exits = {host: exit_in_question(history, self.exit, host) for host in self.exit.hosts(history)}
+        exits = {host: _in_question(history, self.exit, host) for host in self.exit.hosts(history)}
         found = {host: record for host, record in exits.items() if record is not None}
         broken = [host for host, record in found.items() if not self._is_kept(record)]
         known = bool(exits) and len(found) == len(exits)
@@ -92,6 +93,15 @@ class Exit(Check):
             witnesses=[found[host] for host in broken or found][: words.SHOWN],
             offenders=broken or [host for host, record in exits.items() if record is None],
         )
+
+    def claims(self, history: History) -> list[Record]:
+        """The one exit of a service's program that it looks at."""
+        if self.exit.service is None:
+            return []
+        with suppress(CannotTell):  # its finding says so
+            record = _in_question(history, self.exit, self.exit.service)
+            return [record] if record else []
+        return []
 
     def _is_kept(self, record: Record) -> bool:
         return (record.fields.get("code"), record.fields.get("signal")) == (self.code, self.signal)
@@ -111,17 +121,11 @@ class Exit(Check):
             gaps = history.gaps_of(host, AGENT)
             said = words.listing(map(str, gaps)) or "nothing in scope: its program never exited"
         else:
-            said = f"{how_it_exited(record)} {words.offset(record.t_ns, origin_ns)}".strip()
+            said = f"{words.how_it_exited(record)} {words.offset(record.t_ns, origin_ns)}".strip()
         return f"{host}: {said}" if named else said
 
 
-def exit_in_question(history: History, which: Exited, host: str) -> Record | None:
+def _in_question(history: History, which: Exited, host: str) -> Record | None:
     """The `exited` record of a host that the check is about. Raises CannotTell for a `since` that never fired."""
     exits = history.events(Event.EXITED).on(host).by(AGENT)
     return (exits.since(which.since) if which.since else exits).first
-
-
-def how_it_exited(record: Record) -> str:
-    """An `exited` record in words."""
-    signal = record.fields.get("signal")
-    return f"exited by SIG{signal}" if signal else f"exited with code {record.fields.get('code')}"

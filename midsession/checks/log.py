@@ -9,7 +9,7 @@ import re2  # type: ignore[import-untyped]
 
 from midsession.checks import words
 from midsession.checks.base import Check
-from midsession.checks.count import Bounds
+from midsession.checks.bounds import Bounds
 from midsession.core.history import AGENT, History
 from midsession.core.record import Event, Record
 from midsession.core.verdict import Finding, Status

@@ -76,6 +76,12 @@ def describe(record: Record, origin_ns: int | None) -> str:
     return " ".join(w for w in [*words, offset(record.t_ns, origin_ns)] if w)
 
 
+def how_it_exited(record: Record) -> str:
+    """An `exited` record in words."""
+    signal = record.fields.get("signal")
+    return f"exited by SIG{signal}" if signal else f"exited with code {record.fields.get('code')}"
+
+
 def seen_instead(records: Selection | Sequence[Record], origin_ns: int | None) -> str:
     """What a client saw in place of what was promised: its losses by their kind, else its end, else its last record."""
     lost = [r for r in records if r.event == Event.LOST]
