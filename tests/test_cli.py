@@ -10,8 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 
 from midsession import cli
 from tests.build import World
+from tests.waiting import eventually
 
 ROOT = str(Path(__file__).parent.parent)
 
@@ -482,16 +482,17 @@ def test_workers_end_their_runs_when_the_command_is_killed(tmp_path: Path) -> No
 
 def worker_of(command: int, runs: Path) -> int:
     """The worker that holds the endless run's conductor log open, once it is in the middle of it."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        children = Path(f"/proc/{command}/task/{command}/children").read_text().split()
-        for child in children:
-            with suppress(OSError):
-                targets = [os.readlink(fd) for fd in Path(f"/proc/{child}/fd").iterdir()]
-                logs = [Path(t) for t in targets if t.endswith("conductor.conductor.1.jsonl")]
-                if any(b"50" in (log.parents[1] / "plan.json").read_bytes() for log in logs if begun(log)):
-                    return int(child)
-    raise AssertionError(f"no worker in the middle of a run within 30 s; {list(runs.glob('*'))}")
+    what = f"a worker in the middle of a run in {runs}"
+    return eventually(lambda: next(_in_the_middle(command), None), 30, what)
+
+
+def _in_the_middle(command: int) -> Iterator[int]:
+    for child in Path(f"/proc/{command}/task/{command}/children").read_text().split():
+        with suppress(OSError):
+            targets = [os.readlink(fd) for fd in Path(f"/proc/{child}/fd").iterdir()]
+            logs = [Path(t) for t in targets if t.endswith("conductor.conductor.1.jsonl")]
+            if any(b"50" in (log.parents[1] / "plan.json").read_bytes() for log in logs if begun(log)):
+                yield int(child)
 
 
 def begun(log: Path) -> bool:

@@ -14,6 +14,7 @@ from midsession.core.plan import Plan, ReferenceService
 from midsession.core.record import Record, decode_line
 from midsession.errors import HarnessError
 from tests.fakes import FakeClock, FakeHost, FakeTestbed, run_on
+from tests.waiting import eventually_here
 
 PLAN = Plan("p", "p.yaml", 1, 60.0, [ReferenceService(name="server", port=4000)], [], [], [])
 START = Start(id=0, argv=["server"], fault="return")
@@ -71,7 +72,7 @@ def test_a_program_lives_as_under_a_real_agent(tmp_path: Path) -> None:
     async def play(host: FakeHost, inbox: Inbox) -> None:
         await host.ask(EVERYTHING)
         await host.ask(START)
-        await asyncio.wait_for(_until(lambda: host.listens), 5)
+        await eventually_here(lambda: host.listens, 5, "the program listens")
         await host.ask(Freeze(id=0, fault="hang"))
         await host.ask(Thaw(id=0, fault="hang"))
         await host.ask(Kill(id=0, fault="crash"))
@@ -125,10 +126,3 @@ def test_the_deaf_never_answer(tmp_path: Path) -> None:
         assert not host.running
 
     on_a_host(tmp_path, play)
-
-
-async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():
-        passed = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(0.01, passed.set_result, None)
-        await passed

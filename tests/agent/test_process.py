@@ -7,8 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from midsession.agent.protocol import Finish, Freeze, Kill, List, Start, Status,
 from midsession.core.logfile import LogState
 from midsession.core.pulse import BEAT_S
 from midsession.core.record import Record
+from tests.waiting import eventually, stand_still
 
 from .conductor import FLOOD, PATIENCE_S, WAIT, WRITER, Agent, Refusal, TestConductor, is_alive
 
@@ -496,6 +495,7 @@ def test_finish_heals_and_kills(conductor: TestConductor) -> None:
 
 ORPHAN = """
 import os, signal, sys
+from tests.waiting import eventually, stand_still
 if sys.argv[1] == 'daemon' and os.fork(): os.wait(); signal.pause()
 if sys.argv[1] == 'daemon': os.setsid()
 child = os.fork()
@@ -537,10 +537,7 @@ def test_zombies_are_reaped(conductor: TestConductor, agent: Agent) -> None:
         path = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
         return path.read_text().split()
 
-    deadline = time.monotonic() + PATIENCE_S
-    while len(children()) > 1 and time.monotonic() < deadline:
-        conductor.ask(Status(id=0))
-    assert len(children()) == 1, "only the program should be left"
+    eventually(lambda: len(children()) == 1, PATIENCE_S, "only the program is left")
 
 
 def test_output_is_kept_raw_and_told_in_lines(conductor: TestConductor, tmp_path: Path) -> None:
@@ -618,9 +615,7 @@ def test_an_agent_that_was_not_run_in_time_says_so(conductor: TestConductor, age
     """Stopped from outside: it writes for how long once it runs again."""
     conductor.begin("stalled")
     still_s = 0.4
-    agent.process.send_signal(signal.SIGSTOP)
-    threading.Event().wait(still_s)
-    agent.process.send_signal(signal.SIGCONT)
+    stand_still(agent.process.pid, still_s)
     longest = partial(is_at_least, round((still_s - BEAT_S) * 1e9))
     assert conductor.wait_record("stalled", longest).writer == "agent"
 

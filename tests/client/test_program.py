@@ -28,6 +28,7 @@ from midsession.core.pulse import BEAT_S
 from midsession.core.record import Event, Header, Record
 from tests.client.peers import listening, until_end
 from tests.core.stage import hears, line
+from tests.waiting import stand_still
 
 ROOT = Path(__file__).parents[2]
 HEADER = {"run": "r1", "host": "c1", "writer": "program", "incarnation": 1, "clock": "d", "seed": 1, "plan": "x"}
@@ -325,10 +326,3 @@ def test_a_fleet_that_was_not_run_in_time_says_so(spawn: Spawn) -> None:
 
 
 STILL_S = 0.4
-
-
-def stand_still(pid: int, seconds: float) -> None:
-    """Do not let a process run for so long."""
-    os.kill(pid, signal.SIGSTOP)
-    threading.Event().wait(seconds)
-    os.kill(pid, signal.SIGCONT)

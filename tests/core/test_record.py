@@ -8,6 +8,7 @@ import random
 import signal
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from midsession.core.logfile import LogFile, LogState, read_log
 from midsession.core.record import Event, Header, Log, Record, decode_line
 from midsession.errors import HarnessError
+from tests.waiting import eventually
 
 HEADER = Header(run="r", host="server", writer="program", incarnation=2, pid=7, clock="boot/time", seed=1, plan="p")
 
@@ -355,7 +357,8 @@ def test_sigkill_loses_no_acknowledged_record(tmp_path: Path) -> None:
                     _write_until_killed(path, counter)
                 finally:
                     os._exit(1)
-            _wait_for(counter, draw.randrange(1, 1000))  # acknowledged records; where in the next it falls is chance
+            enough = draw.randrange(1, 1000)  # acknowledged records; where in the next the kill falls is chance
+            eventually(partial(_has_counted, counter, enough), 30, f"{enough} records", pause_s=0)
             os.kill(pid, signal.SIGKILL)
             assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
             acknowledged = int.from_bytes(counter[:8], "little")
@@ -371,8 +374,5 @@ def test_sigkill_loses_no_acknowledged_record(tmp_path: Path) -> None:
     assert torn + unacknowledged > 0, "no kill fell into the middle of an append"
 
 
-def _wait_for(counter: mmap.mmap, count: int) -> None:
-    deadline = time.monotonic() + 30
-    while (seen := int.from_bytes(counter[:8], "little")) < count:
-        assert time.monotonic() < deadline, f"{count} records: not within 30 s; last seen {seen}"
-        os.sched_yield()
+def _has_counted(counter: mmap.mmap, count: int) -> bool:
+    return int.from_bytes(counter[:8], "little") >= count

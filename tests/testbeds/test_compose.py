@@ -23,6 +23,7 @@ from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.language import plans
 from midsession.testbeds import compose
 from midsession.testbeds.compose import ComposeTestbed
+from tests.waiting import eventually_here
 
 ROOT = Path(__file__).parents[2]
 KILL = ROOT / "scenarios/kill/server-dies-mid-session.scenario.yaml"
@@ -74,8 +75,7 @@ def test_an_agent_without_the_token_is_turned_away(tmp_path: Path, monkeypatch: 
     async def main() -> None:
         opening = asyncio.ensure_future(testbed.open(plans(KILL, 1)[0], "r", tmp_path, Silence()))
         try:
-            while testbed.port == 0:
-                await asyncio.wait({opening}, timeout=0.01)
+            await eventually_here(lambda: testbed.port, 20, "the testbed listens")
             reader, writer = await asyncio.open_connection("127.0.0.1", testbed.port)
             hello = Hello(token=token, service="server", hostname="x", addresses={}, clock="c", pid=1)
             writer.write(encode(hello) + b"\n")

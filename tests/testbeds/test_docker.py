@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from midsession.testbeds.docker.journal import Entry, Journal
 from midsession.testbeds.docker.owner import me
 from midsession.testbeds.docker.sweep import OWNER, PROJECT, left_of, remove_project, sweep
 from tests.testbeds.test_docker_parts import dead_owner
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
 
@@ -136,15 +136,6 @@ def perform(scenario: Path, directory: Path, listener: Listener | None = None) -
     run = asyncio.run(main())
     assert list(Journal(directory / "state").entries()) == []
     return run
-
-
-def eventually(holds: Callable[[], bool], within_s: float, what: str) -> None:
-    """Look until a condition holds."""
-    deadline_s = time.monotonic() + within_s
-    pause = threading.Event()
-    while not holds():
-        assert time.monotonic() < deadline_s, f"{what}: not within {within_s:g} s"
-        pause.wait(0.05)
 
 
 def mine(engine: Engine, owner: object) -> list[str]:
