@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
