@@ -33,7 +33,8 @@ class Every(Check):
 
     In scope are: without `since`, all clients of the group. With `since`, for what happens to a connection (`lost`,
     `end`, `closed`; but not a `lost` as `refused`, `unreachable` or `name`, which only an attempt meets), the clients
-    with a connection open at that instant; for everything else, the clients whose session was not yet over then.
+    with a connection open at that instant, and that connection has to meet it (as `timeout`: or a later attempt); for
+    everything else, the clients whose session was not yet over then.
     Nothing in scope, or a client of whom the logs cannot tell, is inconclusive; a client that met nothing in time, or
     ended without meeting it, is a failure. One that met it too late, but by no more than the hosts stood still in that
     time (`stalled`), is inconclusive: they were too slow to tell.
@@ -71,23 +72,28 @@ class Every(Check):
         origin_ns = words.origin_of(history, self.since)
         if origin_ns is None and self.within_s is not None:
             origin_ns = history.begun_ns
-        cases = [self._case(history, client, origin_ns) for client in self._scope(history, origin_ns)]
+        scope = self._scope(history, origin_ns)
+        cases = [self._case(history, client, connection, origin_ns) for client, connection in scope.items()]
         return self._finding(history, cases, origin_ns)
 
-    def _scope(self, history: History, origin_ns: int | None) -> list[str]:
+    def _scope(self, history: History, origin_ns: int | None) -> dict[str, int | None]:
+        """The clients in scope; of each the number of the connection that has to meet it, None: any will do."""
         clients = history.clients_of(self.every)
         if self.since is None or origin_ns is None:
-            return list(clients)
+            return dict.fromkeys(clients)
         if self.meets in ENDINGS and self.as_ not in ON_ATTEMPTS:
-            opened = history.open_at(origin_ns)
+            # A timeout ends a connection or an attempt: the one after it may be what is meant.
+            any_will_do = self.as_ == "timeout"
+            opened = {c: None if any_will_do else found.number for c, found in history.open_at(origin_ns).items()}
             # A client whose log breaks off before the instant may have been open then: it stays in scope, unknown.
-            return [c for c in clients if c in opened or history.outcomes[c].known_until_ns < origin_ns]
-        return [c for c in clients if not history.was_over(c, origin_ns)]
+            return {c: opened.get(c) for c in clients if c in opened or history.outcomes[c].known_until_ns < origin_ns}
+        return dict.fromkeys(c for c in clients if not history.was_over(c, origin_ns))
 
-    def _case(self, history: History, client: str, origin_ns: int | None) -> _Case:
+    def _case(self, history: History, client: str, connection: int | None, origin_ns: int | None) -> _Case:
         since_ns = 0 if origin_ns is None or self.since is None else origin_ns
         later = [r for r in history.of_client(client).before_teardown() if r.t_ns >= since_ns]
-        met = next((r for r in later if r.event == self.meets and self._fits(r)), None)
+        meant = later if connection is None else [r for r in later if r.connection == connection]
+        met = next((r for r in meant if r.event == self.meets and self._fits(r)), None)
         outcome = history.outcomes[client]
         if met is not None and met.t_ns <= self._deadline_ns(origin_ns):
             return _Case(client, "met", met, "")

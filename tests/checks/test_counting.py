@@ -284,6 +284,13 @@ def test_order_fails_when_something_never_happens_and_the_logs_are_whole() -> No
     assert judged(w.dies("client-1", at=1.0), "order", order=order).status is Status.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("bounds", [{"at_least": 1}, {"equals": 1}, {"equals": 0}, {"at_most": 3}])
+def test_a_count_of_nothing_by_nobody_is_inconclusive(bounds: dict[str, int]) -> None:
+    """No session in the window: it neither happened nor failed to."""
+    finding = judged(talk(), "count", count={"event": "replied", "of": "talkers", "since": "later"}, **bounds)
+    assert (finding.status, finding.support) == (Status.INCONCLUSIVE, 0)
+
+
 def test_order_of_nothing_by_nobody_is_inconclusive() -> None:
     """No session in the window."""
     order = [{"event": e, "of": "talkers", "since": "later"} for e in ("connected", "replied")]

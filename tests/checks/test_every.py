@@ -207,3 +207,11 @@ def test_clocks_that_differ_cannot_be_compared() -> None:
     with pytest.raises(CannotTell):
         judged(w, "lost", since="crash", within_s=1.0)
     assert judged(w, "lost").status is Status.PASS, "no time is asked for"
+
+
+def test_a_failed_attempt_is_no_loss_of_the_connection_that_was_open() -> None:
+    """The client closed it by itself and was refused later: it never saw the crash end its session."""
+    w = World(talkers=1).step("crash", at=1.0)
+    w.client("talkers-1").connects(0.1).closes(1.1).is_refused(1.2).ends(1.3, "lost")
+    finding = judged(w, "lost", since="crash", within_s=1.0)
+    assert (finding.status, finding.support) == (Status.FAIL, 1)
