@@ -426,19 +426,28 @@ def _calibrate(testbed: str, names: list[str]) -> None:
 
 
 @app.command()
-def prune() -> None:
+def prune(
+    project: Annotated[
+        str, typer.Option(help="Remove this project alone, whether or not its process is known to be dead.")
+    ] = "",
+) -> None:
     """Remove what runs have left in the Docker Engine whose process is dead; nothing else."""
     from midsession.report.text import count, visible
     from midsession.testbeds.registry import prune as prune_all
 
-    removed, problems = prune_all()
-    for thing in removed:
+    pruned = prune_all(project)
+    for thing in pruned.removed:
         _say(f"removed {visible(thing)}")
-    for problem in problems:
+    for problem in pruned.problems:
         _complain(problem)
-    if problems:
+    for name in pruned.undecided:
+        _say(f"left alone {visible(name)}, since its process cannot be looked at from here")
+        _say(f"  if its run is over: midsession prune --project {visible(name)}")
+    if pruned.problems:
         raise Done(ERROR)
-    _say(f"{count(len(removed), 'thing')} removed" if removed else "There was nothing to remove.")
+    if pruned.removed or not pruned.undecided:
+        removed = count(len(pruned.removed), "thing")
+        _say(f"{removed} removed" if pruned.removed else "There was nothing to remove.")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from midsession.agent.protocol import Records, Reply, Request
@@ -97,3 +97,12 @@ class Testbed(Protocol):
 
     async def shut(self) -> None:
         """Let go of everything."""
+
+
+class Pruned(NamedTuple):
+    """What was removed of dead runs, what could not be (in sentences), and the projects of whose owner nobody here can
+    tell whether it lives."""
+
+    removed: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    undecided: Sequence[str] = ()

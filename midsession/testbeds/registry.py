@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from midsession.errors import MidsessionError, Problem, ScenarioError
-from midsession.testbeds import Testbed
+from midsession.testbeds import Pruned, Testbed
 
 if TYPE_CHECKING:
     from midsession.core.plan import Plan
@@ -54,7 +54,7 @@ class TestbedEntry:
     many: bool = True
     """Whether it can serve several runs beside each other."""
     pruner: str = ""
-    """The function of its module that removes what dead runs have left: it returns what was removed, what was not."""
+    """The function of its module that removes what dead runs have left, or one project, and returns `Pruned`."""
 
 
 TESTBEDS = {
@@ -143,16 +143,11 @@ def has_containers(plan: Plan) -> bool:
     return services or any(group.program and group.program.image for group in plan.foreign)
 
 
-def prune() -> tuple[list[str], list[str]]:
-    """Remove what the runs of dead processes have left, on every testbed that leaves something: what was removed, and
-    what could not be, in sentences. Raises EnvironmentLacks."""
-    removed, problems = list[str](), list[str]()
-    for entry in TESTBEDS.values():
-        if entry.pruner:
-            gone, wrong = getattr(import_module(entry.module), entry.pruner)()
-            removed += gone
-            problems += wrong
-    return removed, problems
+def prune(project: str = "") -> Pruned:
+    """Remove what the runs of dead processes have left, on every testbed that leaves something; or what one run has
+    made, by the name of its `project`, whether or not its process is known to be dead. Raises EnvironmentLacks."""
+    done = [getattr(import_module(entry.module), entry.pruner)(project) for entry in TESTBEDS.values() if entry.pruner]
+    return Pruned(*([thing for pruned in done for thing in things] for things in zip(*done, strict=True)))
 
 
 def probes(name: str) -> tuple[Probe, ...]:

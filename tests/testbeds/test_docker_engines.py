@@ -110,6 +110,32 @@ def test_an_engine_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("DOCKER_CONTEXT", "near")
     with pytest.raises(EnvironmentLacks, match="no Docker context 'near'"):
         Engine()
-    for host, why in (("tcp://127.0.0.1:1", "no Docker Engine answers"), ("ssh://me@far", "forward its socket")):
+    for host, why in (
+        ("tcp://127.0.0.1:1", "no Docker Engine answers"),
+        ("ssh://me@far", "forward its socket"),
+        ("127.0.0.1:2375", "write it like unix://"),
+    ):
         with pytest.raises(EnvironmentLacks, match=why):
             connect(host)
+
+
+@pytest.mark.usefixtures("contexts")
+def test_a_context_with_tls_is_not_spoken_to_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor is any TCP engine where TLS is asked for; the socket of this machine needs none."""
+    (key,) = [path.name for path in (tmp_path / "contexts" / "meta").iterdir()]
+    (tmp_path / "contexts" / "tls" / key / "docker").mkdir(parents=True)
+    monkeypatch.setenv("DOCKER_CONTEXT", "far")
+    with pytest.raises(EnvironmentLacks, match="forward its socket"):
+        endpoint()
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    with pytest.raises(EnvironmentLacks, match="forward its socket"):
+        connect("tcp://127.0.0.1:1")
+    connect(SOCKET).close()
+
+
+@pytest.mark.usefixtures("contexts")
+def test_a_context_needs_no_other_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The docker command writes a config.json only once it has something to put there."""
+    (tmp_path / "config.json").unlink(missing_ok=True)
+    monkeypatch.setenv("DOCKER_CONTEXT", "far")
+    assert endpoint() == "tcp://127.0.0.1:23999"

@@ -30,12 +30,21 @@ from midsession.core.plan import (
     Step,
 )
 from midsession.errors import EnvironmentLacks, HarnessError
-from midsession.testbeds.docker import archive, derived, model
+from midsession.testbeds.docker import archive, derived, model, owner
 from midsession.testbeds.docker.attached import STDERR, STDOUT, Demultiplexer
 from midsession.testbeds.docker.journal import Entry, Journal, pick_subnets
 from midsession.testbeds.docker.owner import Owner, me
 from midsession.testbeds.docker.reaper import Watch
-from midsession.testbeds.docker.sweep import OWNER, PROJECT, orphans, remove_project, remove_unsettled, sweep
+from midsession.testbeds.docker.sweep import (
+    OWNER,
+    PROJECT,
+    clear,
+    owners,
+    remove_project,
+    remove_unsettled,
+    sweep,
+    undecided,
+)
 from midsession.testbeds.docker.workshop import Workshop
 from midsession.testbeds.registry import choose
 
@@ -85,7 +94,7 @@ def test_only_a_process_that_is_proven_dead_is_dead() -> None:
     dead = dead_owner()
     assert dead.is_dead()
     assert not me().is_dead()
-    assert not msgspec.structs.replace(dead, namespace="1").is_dead()
+    assert msgspec.structs.replace(dead, namespace="1").is_dead() == owner.sees_all()
     assert not msgspec.structs.replace(dead, boot="another", machine="another").is_dead()
     assert not msgspec.structs.replace(dead, boot="another", machine="").is_dead()
 
@@ -94,7 +103,29 @@ def test_a_reused_pid_is_another_process() -> None:
     """The start time tells; and a machine that was booted anew has no process of before."""
     assert msgspec.structs.replace(me(), start=me().start - 1).is_dead()
     if me().machine:
-        assert msgspec.structs.replace(me(), boot="before").is_dead()
+        earlier = msgspec.structs.replace(me(), boot="before")
+        assert earlier.is_dead()
+        assert not earlier.is_dead(machine_is_ours=False), "a clone of this machine, on the same engine far away"
+
+
+def test_the_owner_in_a_namespace_that_is_gone_is_dead() -> None:
+    """A harness in a CI container that was killed with its PID namespace; while anybody is in there, it lives.
+
+    Only root in the first PID namespace sees every process: to anybody else it never is proven dead.
+    """
+    code = "from midsession.testbeds.docker.owner import me; import sys; print(me(), flush=True); sys.stdin.readline()"
+    apart = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"]
+    inside = subprocess.Popen(
+        [*apart, sys.executable, "-c", code],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert inside.stdout is not None
+    found = Owner.parse(inside.stdout.readline().strip())
+    assert found is not None
+    assert found.namespace != me().namespace
+    assert not found.is_dead()
+    inside.communicate("go\n")
+    assert found.is_dead() == owner.sees_all()
 
 
 def test_an_owner_survives_its_label() -> None:
@@ -465,12 +496,25 @@ def test_a_sweep_that_fails_keeps_its_entry(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     engine: Any = FakeEngine(fails_at=2, owner=str(dead_owner()))
     journal.begin("p", "here", [1], [])
-    assert orphans(engine) == {"p"}
+    assert owners(engine)["p"].is_dead()
     removed, problems = sweep(engine, "here", journal)
     assert (removed, len(problems), journal.has("p")) == ([], 1, True)
     removed, problems = sweep(engine, "here", journal)
     assert (len(removed), problems, journal.has("p")) == (1, [], False)
-    assert orphans(FakeEngine(owner=str(me()))) == set()  # type: ignore[arg-type]
+    alive: Any = FakeEngine(owner=str(me()))
+    assert sweep(alive, "here", journal) == ([], [])
+
+
+def test_whose_owner_nobody_can_look_at_is_named_and_left_alone(tmp_path: Path) -> None:
+    """It goes when it is asked for by its name, and not otherwise."""
+    afar = msgspec.structs.replace(me(), machine="another", boot="another")
+    engine: Any = FakeEngine(owner=str(afar))
+    journal = Journal(tmp_path)
+    assert sweep(engine, "here", journal) == ([], [])
+    assert undecided(engine, "here", journal) == ["p"]
+    removed, problems = clear(engine, journal, "p")
+    assert (len(removed), problems, undecided(engine, "here", journal)) == (4, [], [])
+    assert undecided(FakeEngine(owner=str(me())), "here", journal) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("late", [2, 5, 8])
@@ -503,6 +547,14 @@ class Interrupted:
 
     def ended(self, project: str) -> None:
         self.told.append(project)
+
+
+def test_what_an_engine_would_not_remove_at_first_is_tried_again(tmp_path: Path) -> None:
+    """A network is in use until its container is quite gone."""
+    api = FakeEngine(fails_at=2)
+    parts: Any = Interrupted(api)
+    asyncio.run(Workshop(parts, Journal(tmp_path), parts, parts).remove("p"))
+    assert (list(api.left()), parts.told) == ([], ["p"])
 
 
 def test_a_project_whose_compose_was_broken_off_is_looked_after_for_longer(tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from midsession.core.plan import ImageService, Plan
 from midsession.errors import EnvironmentLacks, HarnessError
-from midsession.testbeds import Inbox
+from midsession.testbeds import Inbox, Pruned
 from midsession.testbeds.docker import derived, model
 from midsession.testbeds.docker.engine import Engine
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 from midsession.testbeds.docker.journal import Journal
 from midsession.testbeds.docker.live import AnyHost, LiveProject, all_of
 from midsession.testbeds.docker.owner import me
-from midsession.testbeds.docker.sweep import labels, sweep
+from midsession.testbeds.docker.sweep import clear, labels, sweep, undecided
 from midsession.testbeds.docker.workshop import Workshop
 from midsession.testbeds.hosts import AgentHost, by_role
 from midsession.testbeds.link import fetch_files
@@ -128,7 +128,7 @@ class DockerTestbed:
         """Another user of the engine may take a subnet between our look and our creation: then another one is tried."""
         theirs = await _users_model(workshop, plan)
         for attempt in range(_SUBNET_TRIES):
-            order = await self._order(workshop, plan, run, theirs, apart=attempt > 0)
+            order = await self._order_with_room(workshop, plan, run, theirs, apart=attempt > 0)
             live = self._live = LiveProject(workshop, order, images)
             try:
                 await live.make(directory)
@@ -139,6 +139,18 @@ class DockerTestbed:
             else:
                 break
         return live
+
+    async def _order_with_room(
+        self, workshop: Workshop, plan: Plan, run: str, theirs: Mapping[str, Any] | None, apart: bool
+    ) -> model.Project:
+        """Where the range of subnets is used up, the projects that are kept give way, oldest first."""
+        while True:
+            try:
+                return await self._order(workshop, plan, run, theirs, apart)
+            except EnvironmentLacks as lacks:
+                if lacks.slug != "no-subnet" or not self.kept:
+                    raise
+            await self._drop(self.kept[0])
 
     async def _order(
         self, workshop: Workshop, plan: Plan, run: str, theirs: Mapping[str, Any] | None, apart: bool
@@ -190,11 +202,14 @@ def _clients_wanted() -> int | None:
     return int(text)
 
 
-def prune() -> tuple[list[str], list[str]]:
-    """Remove what runs of dead owners have left in the engine: what was removed, and what could not be."""
-    engine = Engine()
+def prune(project: str = "") -> Pruned:
+    """Remove what runs of dead owners have left in the engine; or `project`, whoever owns it."""
+    engine, journal = Engine(), Journal()
     try:
-        return sweep(engine.api, engine.host, Journal())
+        if not project:
+            removed, problems = sweep(engine.api, engine.host, journal)
+            return Pruned(removed, problems, undecided(engine.api, engine.host, journal))
+        return Pruned(*clear(engine.api, journal, project))
     finally:
         engine.close()
 

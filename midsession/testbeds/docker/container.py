@@ -17,6 +17,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ from midsession.errors import HarnessError
 from midsession.testbeds import Inbox
 from midsession.testbeds.docker.archive import LOGS, unpack_logs
 from midsession.testbeds.docker.attached import STDERR, Outputs, attach_socket, open_outputs
-from midsession.testbeds.docker.engine import errors, explain, in_thread
+from midsession.testbeds.docker.engine import errors, explain, in_thread, not_found
 from midsession.testbeds.link import AgentLink
 
 if TYPE_CHECKING:
@@ -143,8 +144,9 @@ class ContainerHost:
             await self._call(lambda: self._bring_logs(directory / "logs" / self.name))
 
     def _bring_logs(self, directory: Path) -> None:
-        chunks, _ = self._api.get_archive(self.container, LOGS)
-        unpack_logs(chunks, directory)
+        with suppress(not_found()):  # a program may do away with its directory for logs
+            chunks, _ = self._api.get_archive(self.container, LOGS)
+            unpack_logs(chunks, directory)
 
     async def close(self) -> None:
         """Let go of everything; the container is somebody else's to remove."""

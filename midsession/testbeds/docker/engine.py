@@ -6,6 +6,7 @@ The `docker` package is imported on first use: it costs two hundred milliseconds
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -101,33 +102,53 @@ def explain(error: BaseException) -> str:
 def endpoint() -> str:
     """The engine's address: $DOCKER_HOST, else that of the context $DOCKER_CONTEXT, else of the current one.
 
-    As the docker command has it (docs.docker.com, "Docker contexts"); the SDK alone knows no $DOCKER_CONTEXT. Raises
-    EnvironmentLacks for a context that is not there.
+    As the docker command has it (docs.docker.com, "Docker contexts"): contexts lie in the folder of its configuration.
+    Raises EnvironmentLacks for a context that is not there, and for one with TLS.
     """
     if host := os.environ.get("DOCKER_HOST"):
         return host
-    from docker.context import ContextAPI
-
-    name = os.environ.get("DOCKER_CONTEXT")
-    context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
-    if context is None:
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    name = os.environ.get("DOCKER_CONTEXT") or _member(folder / "config.json", "currentContext") or "default"
+    if name == "default":
+        return _LOCAL
+    key = hashlib.sha256(name.encode()).hexdigest()
+    host = _member(folder / "contexts" / "meta" / key / "meta.json", "Endpoints", "docker", "Host")
+    if not host:
         raise EnvironmentLacks(
             f"there is no Docker context {name!r}", "docker context ls tells which there are", slug="no-docker"
         )
-    host = str(getattr(context, "Host", "") or "unix:///var/run/docker.sock")
-    return host.replace("http+unix://", "unix://")
+    if not host.startswith("unix://") and (folder / "contexts" / "tls" / key / "docker").is_dir():
+        raise _no_plain_socket(host)
+    return host
+
+
+_LOCAL = "unix:///var/run/docker.sock"
+
+
+def _member(path: Path, *names: str) -> str:
+    """A text in a JSON file of the docker command's; empty where there is none."""
+    try:
+        value = json.loads(path.read_bytes())
+        for name in names:
+            value = value[name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return str(value)
 
 
 def connect(host: str) -> docker.APIClient:
     """A client of the engine at that address. Raises EnvironmentLacks."""
     import docker
 
-    if not host.startswith(("unix://", "tcp://", "http://")) or os.environ.get("DOCKER_TLS_VERIFY"):
+    if host.startswith(("ssh://", "https://")) or (
+        host.startswith(("tcp://", "http://")) and os.environ.get("DOCKER_TLS_VERIFY")
+    ):
+        raise _no_plain_socket(host)
+    if not host.startswith(("unix://", "tcp://", "http://")):
         raise EnvironmentLacks(
-            f"the Docker Engine at {host} is reached over TLS or SSH, and attached streams need a plain socket",
-            "forward its socket (ssh -L /tmp/docker.sock:/var/run/docker.sock HOST); DOCKER_HOST=unix:///tmp/docker.sock",
+            f"{host!r} is no address of a Docker Engine", f"write it like {_LOCAL} or tcp://127.0.0.1:2375",
             slug="engine-transport",
-        )
+        )  # fmt: skip
     try:
         return docker.APIClient(base_url=host, version="auto", timeout=_CALL_S, max_pool_size=64)
     except errors() as error:
@@ -137,6 +158,14 @@ def connect(host: str) -> docker.APIClient:
             "where permission is denied, run as root or as a member of its group",
             slug="no-docker",
         ) from error
+
+
+def _no_plain_socket(host: str) -> EnvironmentLacks:
+    return EnvironmentLacks(
+        f"the Docker Engine at {host} is reached over TLS or SSH, and attached streams need a plain socket",
+        "forward its socket (ssh -L /tmp/docker.sock:/var/run/docker.sock HOST); DOCKER_HOST=unix:///tmp/docker.sock",
+        slug="engine-transport",
+    )
 
 
 # --- Compose -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -32,12 +33,40 @@ class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         machine, boot, namespace, pid, start = parts
         return Owner(machine.removeprefix("-"), boot, namespace, int(pid), int(start))
 
-    def is_dead(self) -> bool:
-        """Proven dead. One of another machine, or of a PID namespace that we do not see, never is."""
+    def is_dead(self, machine_is_ours: bool = True) -> bool:
+        """Proven dead. One of another machine, or of a PID namespace into which we do not see, never is.
+
+        A machine is known by its machine-id, which clones of one image share: `machine_is_ours` says that only
+        processes of this very machine can have been the owner, and then one of an earlier boot is dead.
+        """
         here = me()
         if self.boot != here.boot:
-            return bool(self.machine) and self.machine == here.machine
-        return self.namespace == here.namespace and not _lives(self.pid, self.start)
+            return machine_is_ours and bool(self.machine) and self.machine == here.machine
+        if self.namespace == here.namespace:
+            return not _lives(self.pid, self.start)
+        return sees_all() and self.namespace not in _namespaces()
+
+
+_INITIAL = "4026531836"
+"""The inode of a kernel's first PID namespace, PROC_PID_INIT_INO of Linux's proc_ns.h: all others are within it."""
+
+
+def sees_all() -> bool:
+    """Whether every process of this kernel, and its namespace, can be seen from here."""
+    return me().namespace == _INITIAL and os.geteuid() == 0
+
+
+def _namespaces() -> set[str]:
+    """The PID namespaces that have a process."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            found.add(_number(os.readlink(folder / "ns" / "pid")))
+    return found
+
+
+def _number(link: str) -> str:
+    return link.strip("pid:[]")
 
 
 def me() -> Owner:
@@ -45,7 +74,7 @@ def me() -> Owner:
     pid = os.getpid()
     start = start_of(pid)
     assert start is not None
-    namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    namespace = _number(os.readlink("/proc/self/ns/pid"))
     return Owner(_text(_MACHINE_ID), _text(_BOOT_ID), namespace, pid, start)
 
 

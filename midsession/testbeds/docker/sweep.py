@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from midsession.testbeds.docker.engine import errors, explain, not_found
 from midsession.testbeds.docker.journal import Journal
-from midsession.testbeds.docker.owner import Owner
+from midsession.testbeds.docker.owner import Owner, me
 
 if TYPE_CHECKING:
     import docker
@@ -68,15 +68,16 @@ def remove_unsettled(api: docker.APIClient, projects: Collection[str], within_s:
         time.sleep(_PAUSE_S)
 
 
-def orphans(api: docker.APIClient) -> set[str]:
-    """The projects in the engine whose owner is proven dead, by their labels."""
+def owners(api: docker.APIClient) -> dict[str, Owner]:
+    """Every project in the engine that says whose it is, by its labels."""
     filters = {"label": [PROJECT, OWNER]}
     marked = [
         *(c.get("Labels") for c in _containers(api, filters)),
         *(n.get("Labels") for n in _networks(api, filters)),
         *(v.get("Labels") for v in _volumes(api, filters)),
     ]
-    return {found[PROJECT] for found in marked if found and _is_orphaned(found)}
+    parsed = [(found[PROJECT], Owner.parse(found.get(OWNER, ""))) for found in marked if found and found.get(PROJECT)]
+    return {project: owner for project, owner in parsed if owner is not None}
 
 
 def sweep(api: docker.APIClient, engine: str, journal: Journal) -> tuple[list[str], list[str]]:
@@ -84,21 +85,42 @@ def sweep(api: docker.APIClient, engine: str, journal: Journal) -> tuple[list[st
 
     A project of the journal that is in another engine stays there until a sweep of that one.
     """
-    dead = {entry.project for entry in journal.entries() if entry.engine == engine and entry.owner.is_dead()}
     removed, problems = [], []
-    for project in sorted(dead | orphans(api)):
-        found = left_of(api, project)
-        wrong = remove_project(api, project)
-        problems += wrong
-        if not wrong and not left_of(api, project):
-            journal.end(project)
+    for project, owner in sorted(_known(api, engine, journal).items()):
+        if owner.is_dead(_is_local(engine)):
+            found, wrong = clear(api, journal, project)
             removed += found
+            problems += wrong
     return removed, problems
 
 
-def _is_orphaned(marked: Mapping[str, str]) -> bool:
-    owner = Owner.parse(marked.get(OWNER, ""))
-    return owner is not None and bool(marked.get(PROJECT)) and owner.is_dead()
+def clear(api: docker.APIClient, journal: Journal, project: str) -> tuple[list[str], list[str]]:
+    """Remove one project, whoever owns it: what was removed, and what went wrong."""
+    found = left_of(api, project)
+    wrong = remove_project(api, project)
+    if wrong or left_of(api, project):
+        return [], wrong
+    journal.end(project)
+    return found, []
+
+
+def undecided(api: docker.APIClient, engine: str, journal: Journal) -> list[str]:
+    """The projects whose owner cannot be looked at from here: of another machine, or in another PID namespace."""
+    here = me()
+    return [
+        project
+        for project, owner in sorted(_known(api, engine, journal).items())
+        if (owner.boot, owner.namespace) != (here.boot, here.namespace) and not owner.is_dead(_is_local(engine))
+    ]
+
+
+def _known(api: docker.APIClient, engine: str, journal: Journal) -> dict[str, Owner]:
+    return {entry.project: entry.owner for entry in journal.entries() if entry.engine == engine} | owners(api)
+
+
+def _is_local(engine: str) -> bool:
+    """Whether only processes of this machine reach the engine: by a socket in its file system."""
+    return engine.startswith("unix://")
 
 
 def _containers(api: docker.APIClient, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
