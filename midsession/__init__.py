@@ -9,9 +9,10 @@ public door needs is imported when it is first used:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing's own would take longer to import than all that the program does before it can be left
 if TYPE_CHECKING:
+    from typing import Any
+
     from midsession.core.history import History
     from midsession.core.verdict import Verdict
     from midsession.door import Run, run

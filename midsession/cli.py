@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -50,7 +50,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class Done(Exception):
-    """A command is over, with this exit code. (Typer's own exits are wrong usage, see `main`.)"""
+    """A command is over, with this exit code. (Typer's own exits are wrong usage, see `_TYPERS`.)"""
 
     def __init__(self, code: int) -> None:
         self.code = code
@@ -64,13 +64,14 @@ _COLLECT_EVERY = 50_000
 """New objects between two looks for garbage: with Python's 700, a tenth of the start is spent looking among modules."""
 
 
-def main() -> NoReturn:
-    """The program: what a user can mend is said in a line or two, without a traceback."""
+def carry_out() -> int:
+    """The command line, as the program; its exit code. What a user can mend is said in a line or two, without a
+    traceback."""
     open_outlets()
     gc.set_threshold(_COLLECT_EVERY)
     code = _carry_out()
     gc.freeze()  # else the interpreter's last collection walks everything once more
-    sys.exit(code)
+    return code
 
 
 def _carry_out() -> int:
@@ -86,9 +87,6 @@ def _carry_out() -> int:
     except OSError as error:
         _complain(str(error))
         return ERROR
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return INTERRUPTED
     except SystemExit as left:
         return _TYPERS.get(left.code, ERROR) if left.code is None or isinstance(left.code, int) else ERROR
     except Exception:  # noqa: BLE001 - whatever it is, it is ours, and must not be taken for a broken promise
@@ -243,6 +241,9 @@ def _needs_its_faults(directory: Path) -> bool:
     if run is None:
         _say("it breaks nothing, so there is no run without its faults")
         return True
+    if run.exit_code == INTERRUPTED:
+        _complain("interrupted")
+        raise Done(INTERRUPTED)
     _say(f"without its faults ({run.directory}):")
     for finding in run.own_findings:
         _say(visible(f"    {finding.status:12} {finding.promise}: {finding.seen}"))
@@ -448,7 +449,3 @@ def prune(
     if pruned.removed or not pruned.undecided:
         removed = count(len(pruned.removed), "thing")
         _say(f"{removed} removed" if pruned.removed else "There was nothing to remove.")
-
-
-if __name__ == "__main__":
-    main()

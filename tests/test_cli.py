@@ -52,7 +52,7 @@ ENDLESS = GOOD.replace("      - end\n", "      - wait: 50s\n      - end\n").repl
 
 
 def process(*argv: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "midsession.cli", *map(str, argv)]
+    command = [sys.executable, "-m", "midsession", *map(str, argv)]
     environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": ROOT, **env}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=60, check=False)
 
@@ -75,11 +75,10 @@ def midsession(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         monkeypatch.setattr(sys, "argv", ["midsession", *map(str, argv)])
         for key, value in env.items():
             monkeypatch.setenv(key, value)
-        with pytest.raises(SystemExit) as left:
-            cli.main()
+        code = cli.carry_out()
         for key in env:
             monkeypatch.delenv(key)
-        return Said(int(str(left.value.code)), *capsys.readouterr())
+        return Said(code, *capsys.readouterr())
 
     return command
 
@@ -371,7 +370,7 @@ def test_of_several_runs_the_worst_decides(tmp_path: Path) -> None:
 
 def interrupted(folder: Path, at: str, within_s: float, *options: str) -> str:
     """Run a folder, press Ctrl-C once a line says `at`, and see it exit with 2. Returns what it said from there on."""
-    command = [sys.executable, "-m", "midsession.cli", "run", ".", "--testbed", "netns", *options]
+    command = [sys.executable, "-m", "midsession", "run", ".", "--testbed", "netns", *options]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}
     ) as running:
@@ -444,7 +443,7 @@ def test_a_worker_that_is_killed_cannot_pass(tmp_path: Path) -> None:
     """Its run is an error, exit 3; what other workers made is told."""
     for name, text in (("a", ENDLESS), ("b", GOOD), ("c", GOOD)):
         (tmp_path / f"{name}.scenario.yaml").write_text(text)
-    command = [sys.executable, "-m", "midsession.cli", "run", ".", "--testbed", "netns", "-n", "2"]
+    command = [sys.executable, "-m", "midsession", "run", ".", "--testbed", "netns", "-n", "2"]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -464,7 +463,7 @@ def test_a_worker_that_is_killed_cannot_pass(tmp_path: Path) -> None:
 def test_workers_end_their_runs_when_the_command_is_killed(tmp_path: Path) -> None:
     """SIGKILL of the command: each worker hears the end of its input, ends its run as by Ctrl-C, and is gone."""
     (tmp_path / "a.scenario.yaml").write_text(ENDLESS)
-    command = [sys.executable, "-m", "midsession.cli", "run", ".", "--testbed", "netns", "-n", "2"]
+    command = [sys.executable, "-m", "midsession", "run", ".", "--testbed", "netns", "-n", "2"]
     with subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,

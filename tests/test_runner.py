@@ -42,6 +42,7 @@ from midsession.core.plan import (
 )
 from midsession.core.record import Record
 from midsession.errors import EnvironmentLacks, HarnessError
+from midsession.interrupts import heard
 from midsession.runner import Listener, RunResult, run_plan
 from tests.fakes import FakeClock, FakeTestbed, finished, run_on
 
@@ -708,6 +709,30 @@ def test_an_interrupt_ends_the_run_in_order(tmp_path: Path) -> None:
     assert stage.testbed.calls == ["open", "collect", "close"]
     assert stage.lasted_s < 12
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_in_the_tear_down_makes_it_an_interrupted_run(tmp_path: Path) -> None:
+    """What is collected then may be less than there was, and whoever pressed Ctrl-C wants no further run."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.collect_takes_s = 10.0
+        interrupting(3.0)(testbed)
+
+    stage = Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path, prepare)
+    result = stage.run()
+    assert result.why_ended == facts(result)["why_ended"] == "interrupted"
+    assert [r.fields["why"] for r in own_records(result) if r.event == "ended"] == ["done"]
+    assert stage.lasted_s < 10
+
+
+def test_an_interrupt_before_the_run_ends_it_at_once(tmp_path: Path) -> None:
+    """Kept by the one around it, and heard by the run in its first moment."""
+    stage = Stage(plan_of(goodbye(At(at_s=30.0))), tmp_path)
+    with heard():
+        signal.raise_signal(signal.SIGINT)
+        assert stage.run().why_ended == "interrupted"
+    assert stage.lasted_s < 1
+    assert stage.testbed.calls[-1] == "close"
 
 
 def test_an_interrupt_is_heard_while_the_run_is_being_set_up(tmp_path: Path) -> None:

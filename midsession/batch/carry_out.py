@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +14,9 @@ from midsession.batch.workers import Order, Workers
 from midsession.core.repetition import repetition_seed
 from midsession.door import give_to_owner
 from midsession.errors import Problem, ScenarioError
+from midsession.interrupts import heard
 from midsession.keep import Keep
+from midsession.leave import leave
 from midsession.report.paint import Out
 from midsession.report.text import visible
 from midsession.select import Selected
@@ -64,16 +63,17 @@ class _BatchOf:
         bench = self._order.bench()
         quietly: Perform = lambda plan: perform_unseen(bench, plan)  # noqa: E731 - one of two
         live: Perform = lambda plan: perform(bench, plan, self._out)  # noqa: E731 - one of two
-        try:
-            with _interrupts(self._stop_here):
+        with heard(self._stop_here) as interrupts:
+            try:
                 await self._batch.run_all(quietly if self._bounds.repeats else live)
-        finally:
-            await bench.shut()
+            finally:
+                await bench.shut()
+            interrupts.obeyed()
 
     def _stop_here(self) -> None:
         """Between two runs: no further one. The second time there is nothing left to wait for."""
         if self._batch.interrupted:
-            raise KeyboardInterrupt
+            leave()
         self._batch.stop()
 
     async def in_workers(self) -> None:
@@ -85,11 +85,12 @@ class _BatchOf:
             self._batch.stop()
             workers.interrupt()
 
-        try:
-            with _interrupts(stop):
+        with heard(stop) as interrupts:
+            try:
                 await self._batch.run_all(workers.perform, self._wanted.jobs)
-        finally:
-            await workers.shut()
+            finally:
+                await workers.shut()
+            interrupts.obeyed()
 
     def finish(self) -> int:
         """Sum up, write the reports; of a single run there is nothing to sum up."""
@@ -121,18 +122,6 @@ def _refuse_single(testbed: str) -> None:
     if not TESTBEDS[testbed].many:
         message = f"the testbed {testbed} serves one run at a time"
         raise ScenarioError([Problem(message, "one-at-a-time", remedy="leave out -n, or take another testbed")])
-
-
-@contextmanager
-def _interrupts(stop: Callable[[], None]) -> Iterator[None]:
-    """Have SIGINT and SIGTERM end the batch in order. A run in this process has its own way with them meanwhile."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: stop()) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _write_reports(view: BatchView, runs: Path) -> Path:

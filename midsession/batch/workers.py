@@ -1,9 +1,11 @@
 """Worker processes that perform runs beside each other, for `-n`.
 
 Processes, not coroutines: a run's conductor must answer a trigger within a millisecond, and would not while another run
-is being judged in the same process. A worker has a testbed of its own and makes one run after the other on it. It reads
-plans from its standard input, one a line, answers each with one line, and ends with its input: so it never outlives
-the command that started it, however that ends.
+is being judged in the same process. A worker has a testbed of its own and makes one run after the other on it. It says
+that it is ready, reads plans from its standard input, one a line, answers each with one line, and ends with its input:
+so it never outlives the command that started it, however that ends.
+
+An interrupt reaches a worker only once it is ready, and is kept there until there is a run to end.
 """
 
 from __future__ import annotations
@@ -18,14 +20,17 @@ from pathlib import Path
 
 import msgspec
 
-from midsession.batch.told import Told, perform_unseen
+from midsession.batch.told import STOPPED, Told, perform_unseen
 from midsession.core.plan import Plan
 from midsession.core.verdict import Status
-from midsession.door import Bench
+from midsession.door import INTERRUPTED, Bench
 from midsession.errors import HarnessError
+from midsession.interrupts import heard
 from midsession.keep import Keep
 
 LONGEST_LINE = 1 << 28
+READY = b"ready\n"
+"""The first line of a worker: from now on it hears of interrupts."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -46,25 +51,26 @@ class Workers:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._all: list[Process] = []
+        self._ready: list[Process] = []
         self._idle: list[Process] = []
+        self._interrupted = False
 
     async def perform(self, plan: Plan) -> Told:
         """Run a plan in a worker that has nothing to do, or in a new one."""
-        worker = self._idle.pop() if self._idle else await self._start()
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        worker.stdin.write(plan.to_json() + b"\n")
-        line = await worker.stdout.readline()
-        if not line:
-            code = await worker.wait()
-            error = HarnessError(f"a worker process died (exit code {code}) in the middle of a run", "worker-died")
+        try:
+            worker = self._idle.pop() if self._idle else await self._start()
+            if self._interrupted:
+                return Told(STOPPED, INTERRUPTED, plan.seed)
+            told = msgspec.json.decode(await _asked(worker, plan.to_json()), type=Told)
+        except HarnessError as error:
             return Told(Status.ERROR, error.exit_code, plan.seed, error=str(error))
         self._idle.append(worker)
-        return msgspec.json.decode(line, type=Told)
+        return told
 
     def interrupt(self) -> None:
         """Have every run that is under way end in order; the second time: at once."""
-        for worker in self._all:
+        self._interrupted = True
+        for worker in self._ready:
             if worker.returncode is None:
                 worker.send_signal(signal.SIGINT)
 
@@ -83,7 +89,24 @@ class Workers:
             *command, stdin=PIPE, stdout=PIPE, limit=LONGEST_LINE, start_new_session=True
         )
         self._all.append(worker)
+        await _answer(worker, "before it was ready")
+        self._ready.append(worker)
         return worker
+
+
+async def _asked(worker: Process, plan: bytes) -> bytes:
+    assert worker.stdin is not None
+    worker.stdin.write(plan + b"\n")
+    return await _answer(worker, "in the middle of a run")
+
+
+async def _answer(worker: Process, when: str) -> bytes:
+    """Its next line. Raises HarnessError when it dies instead."""
+    assert worker.stdout is not None
+    if line := await worker.stdout.readline():
+        return line
+    code = await worker.wait()
+    raise HarnessError(f"a worker process died (exit code {code}) {when}", "worker-died")
 
 
 # --- in a worker ---------------------------------------------------------------------------------------------------
@@ -106,8 +129,7 @@ class _Plans(asyncio.StreamReaderProtocol):
     """The command's end of the pipe. When it goes in the middle of a run, nobody waits for that run any more."""
 
     def eof_received(self) -> bool | None:
-        if signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, signal.SIG_IGN):
-            os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         return super().eof_received()
 
 
@@ -117,13 +139,15 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def main() -> None:
-    """A worker. Between two runs there is nothing that an interrupt could end."""
+    """A worker. Between two runs there is nothing that an interrupt could end: it is kept for the next."""
     order = msgspec.json.decode(sys.argv[1], type=Order)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever prints in here must not stand among the answers
-    with suppress(BrokenPipeError):  # the command died: nobody wants the answer
-        asyncio.run(work(order, answers))
+    with heard() as interrupts:
+        with suppress(BrokenPipeError):  # the command died: nobody wants the answer
+            _write(answers, READY)
+            asyncio.run(work(order, answers))
+        interrupts.obeyed()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from midsession.core.record import Event
 from midsession.core.verdict import Status
 from midsession.door import Bench, Run
 from midsession.errors import EnvironmentLacks
+from midsession.interrupts import heard
 from midsession.language import plans
 from midsession.testbeds import Testbed
 
@@ -91,8 +92,12 @@ class Outcome:
 
 
 def calibrate(testbed: Testbed, cases: Iterable[Case], told: Callable[[Outcome], None]) -> list[Outcome]:
-    """Measure each case, telling what came of it as it comes. Not for use inside a running event loop."""
-    return asyncio.run(_calibrate(testbed, cases, told))
+    """Measure each case, telling what came of it as it comes. Not for use inside a running event loop.
+
+    Raises KeyboardInterrupt when a run was interrupted.
+    """
+    with heard():  # between two runs, an interrupt is kept for the next
+        return asyncio.run(_calibrate(testbed, cases, told))
 
 
 async def _calibrate(testbed: Testbed, cases: Iterable[Case], told: Callable[[Outcome], None]) -> list[Outcome]:
@@ -111,9 +116,12 @@ async def _calibrate(testbed: Testbed, cases: Iterable[Case], told: Callable[[Ou
 
 async def _measure(bench: Bench, case: Case, folder: Path) -> Outcome:
     try:
-        return _outcome(case, await bench.perform(_plan(case, folder)))
+        run = await bench.perform(_plan(case, folder))
     except EnvironmentLacks as lacks:
         return Outcome(case, {}, "-", str(lacks), lacking=True)
+    if run.why_ended == "interrupted":
+        raise KeyboardInterrupt
+    return _outcome(case, run)
 
 
 def _plan(case: Case, folder: Path) -> Plan:

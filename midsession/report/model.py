@@ -113,7 +113,7 @@ def _head(history: History, verdict: Verdict, info: Mapping[str, Any], end_ns: i
         testbed=visible(info.get("testbed", "")),
         plan=plan.hash,
         status=str(verdict.status),
-        why=visible((history.ended.fields if history.ended else {}).get("why", "the run has no end"), 80),
+        why=visible(_why_ended(history, info), 80),
         duration_ns=end_ns,
         clients=len(plan.clients),
         outcomes=outcomes,
@@ -122,6 +122,13 @@ def _head(history: History, verdict: Verdict, info: Mapping[str, Any], end_ns: i
         versions=[(visible(key), visible(value)) for key, value in (info.get("versions") or {}).items()],
         replay=visible(replay),
     )
+
+
+def _why_ended(history: History, info: Mapping[str, Any]) -> object:
+    """As the conductor's log says it; but a run may have been interrupted after that, while it was taken down."""
+    if info.get("why_ended") == "interrupted":
+        return "interrupted"
+    return history.ended.fields.get("why") if history.ended else "the run has no end"
 
 
 def _hosts(hosts: object) -> list[tuple[str, str]]:

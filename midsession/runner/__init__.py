@@ -7,7 +7,8 @@ leaves is a run directory; judging that is somebody else's.
 Hot path: from a record that a host pushed to the request of a fault there is no await. The intent (`triggered`) is in
 the log first, at the price of one write(2).
 
-Interrupts (SIGINT, SIGTERM): the first ends the run in order within 7 s, logs kept; a second within 2 s.
+Interrupts (SIGINT, SIGTERM): the first ends the run in order within 7 s, logs kept; a second within 2 s. One that comes
+while it is being taken down makes it an interrupted one too.
 
 Its parts are layers, each a module: `life`, `breaking`, `conducting`, `beginning`, `ending`, and here the whole.
 """
@@ -15,15 +16,13 @@ Its parts are layers, each a module: `life`, `breaking`, `conducting`, `beginnin
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from midsession.core.plan import Plan
 from midsession.errors import EnvironmentLacks, HarnessError
+from midsession.interrupts import heard
 from midsession.ledger import RunPlace, cannot_write
 from midsession.runner.beginning import FAULT_EVENTS
 from midsession.runner.ending import Ending
@@ -54,8 +53,11 @@ async def run_plan(
         run = _Run(plan, testbed, RunPlace.make(plan, runs_directory), listener or Listener(), clock)
     except OSError as error:
         raise cannot_write(runs_directory, error) from None
-    with _interrupts(run.interrupt):
-        return await run.carry_out(meanwhile)
+    with heard(run.interrupt) as interrupts:
+        result = await run.carry_out(meanwhile)
+        if result.why_ended == "interrupted":
+            interrupts.obeyed()
+        return result
 
 
 def run(plan: Plan, testbed: Testbed, runs_directory: Path, listener: Listener | None = None) -> RunResult:
@@ -89,26 +91,11 @@ class _Run(Ending):
         return result
 
     def interrupt(self) -> None:
-        """End the run soon; the second time: at once."""
+        """End the run soon; the second time: at once. May be called from a signal's handler."""
         self._urgency = min(self._urgency + 1, 2)
+        self._loop.call_soon_threadsafe(self._hurry_up)
+
+    def _hurry_up(self) -> None:
         self._end("interrupted")
         hurry, self._hurry = self._hurry, self._loop.create_future()
         hurry.set_result(None)
-
-
-@contextlib.contextmanager
-def _interrupts(interrupt: Callable[[], None]) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `interrupt` while the run goes on; only a main thread can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        loop.add_signal_handler(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)

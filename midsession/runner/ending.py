@@ -66,8 +66,7 @@ class Ending(Beginning):
         return self._result(unfired)
 
     def _result(self, unfired: list[dict[str, str]]) -> RunResult:
-        why = self._over.result()
-        why = "error" if self._problems and why != "interrupted" else why
+        why = "interrupted" if self._urgency else "error" if self._problems else self._over.result()
         result = RunResult(self._place.run, self._place.directory, why, unfired, self._problems)
         self._save(ended=wall_clock(), why_ended=why, unfired=unfired, problems=self._problems)
         self._listener.on_end(result)

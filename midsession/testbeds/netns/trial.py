@@ -7,6 +7,7 @@ import tempfile
 
 import msgspec
 
+from midsession.interrupts import heard
 from midsession.testbeds.netns.confinement import Limits
 from midsession.testbeds.netns.filesystem import needed_paths
 from midsession.testbeds.netns.warmth import WarmProcess
@@ -16,7 +17,15 @@ _WITHIN_S = 20.0
 
 
 def try_world() -> Answer:
-    """What init says of a world with one host. Raises EnvironmentLacks, and OSError when nothing is said in time."""
+    """What init says of a world with one host. Raises EnvironmentLacks, and OSError when nothing is said in time.
+
+    An interrupt waits until the world and its directory are gone.
+    """
+    with heard():
+        return _try_world()
+
+
+def _try_world() -> Answer:
     host = HostOrder("trial", "trial", "10.77.0.2", "10.77.0.3")
     warm = WarmProcess()
     pairs = [socket.socketpair() for _ in range(2)]
