@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from midsession.core.plan import Plan
 from midsession.errors import NothingSelected, Problem, ScenarioError
-from midsession.report.text import count
+from midsession.report.text import count, visible
 
 if TYPE_CHECKING:
     from midsession.language import ScenarioFile
 
 Predicate = Callable[[str], bool]
 
+_DEEPEST = 100
+"""How many brackets and `not` may lie in each other: nobody reads more, and each is a call in the next."""
 _TOKEN = re.compile(r"\s*(\(|\)|[^\s()]+)")
 
 
@@ -111,6 +113,7 @@ class _Parser:
 
     def __init__(self, text: str, tokens: list[str]) -> None:
         self.text, self.tokens = text, tokens
+        self.depth = 0
 
     def either(self) -> Predicate:
         parts = [self.both()]
@@ -125,6 +128,14 @@ class _Parser:
         return lambda name: all(part(name) for part in parts)
 
     def one(self) -> Predicate:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            self.fail(f"brackets and `not` lie in each other more than {_DEEPEST} deep")
+        result = self._one()
+        self.depth -= 1
+        return result
+
+    def _one(self) -> Predicate:
         if self._take("not"):
             inner = self.one()
             return lambda name: not inner(name)
@@ -145,4 +156,5 @@ class _Parser:
         return True
 
     def fail(self, message: str) -> None:
-        raise ScenarioError([Problem(f"the expression {self.text!r} cannot be read: {message}", "bad-keyword")])
+        shown = visible(repr(self.text), 200)
+        raise ScenarioError([Problem(f"the expression {shown} cannot be read: {message}", "bad-keyword")])

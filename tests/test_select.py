@@ -49,6 +49,20 @@ def test_an_expression_that_cannot_be_read_is_the_users_error(text: str) -> None
         expression(text)
 
 
+@pytest.mark.parametrize("text", ["(" * 3000, "not " * 3000 + "kill", "(" * 3000 + "kill" + ")" * 3000, "(not " * 3000])
+def test_an_expression_that_nobody_reads_is_refused(text: str) -> None:
+    """In words, and not with all of it."""
+    with pytest.raises(ScenarioError, match=r"more than 100 deep  \[bad-keyword\]$") as refused:
+        expression(text)
+    assert len(str(refused.value)) < 400
+
+
+def test_a_long_expression_is_no_deep_one() -> None:
+    """A thousand plans named one by one, and a bracket after another."""
+    assert expression(" or ".join(["(a and not b)"] * 1000 + ["kill"]))("kill")
+    assert expression("not (" * 49 + "kill" + ")" * 49)("lesson")
+
+
 def test_plans_are_chosen_by_name_variant_and_tag(tmp_path: Path) -> None:
     """A combination of the matrix can be named exactly; any one of the tags will do."""
     path = tmp_path / "two.scenario.yaml"
