@@ -20,10 +20,20 @@ NAMESPACE = ("unshare", "--user", "--map-root-user", "--net")
 FOREIGN = "table ip of_another {\nchain input { type filter hook input priority 5; policy accept; }\n}"
 
 
-@pytest.fixture
-def agent() -> Iterator[Agent]:
+BY_COMMAND = """
+import sys
+from midsession.agent.network import nft
+nft._library = lambda: None
+from midsession.agent.serve import serve_stdio
+sys.exit(serve_stdio())
+"""
+"""An agent on a host that has the command `nft`, and not its library."""
+
+
+@pytest.fixture(params=[None, BY_COMMAND], ids=["library", "command"])
+def agent(request: pytest.FixtureRequest) -> Iterator[Agent]:
     """An agent that is root of a network namespace of its own."""
-    process = Agent("--stdio", prefix=NAMESPACE)
+    process = Agent(*([] if request.param else ["--stdio"]), code=request.param, prefix=NAMESPACE)
     yield process
     process.end()
 
