@@ -179,7 +179,7 @@ def test_sigterm_lets_the_program_end_by_itself(control: Control) -> None:
     conductor.wait_line("up")
     os.kill(agent.process.pid, signal.SIGTERM)
     assert agent.wait() == 0
-    records = conductor.book()
+    records = conductor.log().records
     assert [r.fields.get("text") for r in records if r.event == "line"] == ["up", "bye"]
     assert records[-1].fields["code"] == 5
 

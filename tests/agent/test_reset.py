@@ -40,7 +40,7 @@ def test_the_census_sees_what_could_make_a_difference(conductor: TestConductor, 
         with socket.create_connection(("127.0.0.1", port)) as client:
             own = client.getsockname()[1]
             after = conductor.ask(Reset(id=0, scratch=[str(tmp_path)]))["census"]
-    assert set(after["listening"]) - set(before["listening"]) == {port}
+    assert port in set(after["listening"]) - set(before["listening"])  # others may listen on this machine meanwhile
     assert f"127.0.0.1:{own} 127.0.0.1:{port}" in set(after["connections"]) - set(before["connections"])
     assert any(process.split()[0] == str(1) for process in after["processes"])
     assert [line.split()[0] for line in after["interfaces"]] == sorted(name for _, name in socket.if_nameindex())
