@@ -65,6 +65,11 @@ class Crowd:
         if not self._connections:
             self._empty.set()
 
+    def has_no_room(self, error: OSError) -> None:
+        """Say that no descriptor is left for another client: who comes waits for one."""
+        self.records.add(Event.ERROR, None, {"how": "exhausted", "errno": error.errno, "message": str(error.strerror)})
+        self.screen.line(f"No Room: {error.strerror}, with {len(self)} clients connected; others wait until some leave")
+
     @property
     def ending(self) -> bool:
         """Whether the server is on its way out, so that a late arrival is ended at once."""

@@ -15,6 +15,7 @@ from midsession.core.record import Event
 from midsession.errors import MidsessionError
 from server.behaviours import BEHAVIOURS
 from server.connection import Connection, Crowd
+from server.doorway import Doorway
 from server.journal import Records, Screen
 
 BACKLOG = 4096
@@ -48,12 +49,13 @@ async def serve(options: Options, listener: socket.socket, records: Records, scr
     """Serve until SIGTERM or SIGINT, then end in order. The exit code: 0, or 3 when the server itself failed."""
     life = _Life()
     crowd = Crowd(BEHAVIOURS[options.behaviour].ready(), records, screen)
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(crowd), sock=listener, backlog=BACKLOG)
+    doorway = Doorway(listener, lambda: Connection(crowd), crowd.has_no_room)
+    doorway.open()
     address, port = listener.getsockname()[:2]
     records.add(Event.LISTENING, None, {"address": address, "port": port})
     screen.line(f"Listening on {address}:{port} ({options.behaviour}: {BEHAVIOURS[options.behaviour].about})")
     await life.wait_until_asked_to_stop()
-    server.close()
+    await doorway.close()
     if life.failure is None:
         screen.line(f"Stopping: {len(crowd)} clients connected, at most {options.grace_s:g} s for them to end")
         crowd.finish_all()
@@ -102,7 +104,7 @@ class _Life:
         (self._hurried if self._asked.is_set() else self._asked).set()
 
     def _on_failure(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Hear what escaped from a callback: running out of descriptors passes, anything else ends the server."""
+        """Hear what escaped from a callback: what a socket could not do passes, anything else ends the server."""
         failure = context.get("exception")
         if failure is None or isinstance(failure, OSError):
             sys.stderr.write(f"server: {context.get('message')}: {failure}\n")

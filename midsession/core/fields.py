@@ -22,7 +22,7 @@ FIELDS: Mapping[Event, Mapping[str, Any]] = {
     Event.REPLIED: {"n": int, "text": str, "rtt_ns": int, "ok": frozenset({"write", "read"}), **_PAYLOAD},
     Event.END: {},
     Event.CLOSED: {"had_error": bool, "bytes_in": int, "bytes_out": int},
-    Event.ERROR: {"how": LOSS_WORDS | _SERVICE_CUTS, "errno": int, "message": str},
+    Event.ERROR: {"how": LOSS_WORDS | _SERVICE_CUTS | {"exhausted"}, "errno": int, "message": str},
     Event.LOST: {"how": LOSS_WORDS},
     Event.RECONNECTING: {"attempt": int, "delay_s": float},
     Event.GAVE_UP: {"attempts": int},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import resource
@@ -274,6 +275,72 @@ def test_an_endless_line_is_cut_off(start: Start) -> None:
     (error,) = server.wait_for_records("error", 1)
     assert error.fields["how"] == "line_too_long"
     assert server.wait_for_records("closed", 1)[0].fields["had_error"]
+
+
+def _allow_descriptors(pid: int, count: int) -> None:
+    """Let a running process have no more than so many of them."""
+    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, hard))
+
+
+@pytest.mark.parametrize("behaviour", ["reply", "silent"])
+def test_a_server_without_descriptors_says_so_once(start: Start, behaviour: str) -> None:
+    """On either event loop: one record and one line, nobody is turned away, and all come in once there is room."""
+    server = start(behaviour, "--grace", "0.2")
+    _allow_descriptors(server.pid, 30)
+    clients = [server.connect() for _ in range(60)]
+    (error,) = server.wait_for_records("error", 1)
+    assert (error.connection, error.fields["how"], error.fields["errno"]) == (None, "exhausted", errno.EMFILE)
+    in_time = len(server.records("accepted"))
+    assert 0 < in_time < 30
+    for round_ in range(3):  # that one more is let in, and still nobody else, is no news
+        _allow_descriptors(server.pid, 31 + round_)
+        server.wait_for_records("accepted", in_time + 1 + round_)
+    _allow_descriptors(server.pid, 1000)
+    server.wait_for_records("accepted", 60)
+    if behaviour == "reply":
+        for client in clients:
+            client.send("hello\n")
+            assert client.line() == "Got your message ✅\n"
+    _, out, log = server.stop()
+    assert out.count("No Room: Too many open files") == 1
+    assert [r.event for r in log.records].count("error") == 1
+    assert [r.fields["had_error"] for r in log.records if r.event == "closed"] == [False] * 60
+
+
+def test_a_server_that_is_just_full_has_nothing_to_say(start: Start) -> None:
+    """Every descriptor is taken, and nobody waits for one; there is room again as soon as somebody leaves."""
+    server = start("reply")
+    server.connect().close()
+    server.wait_for_records("closed", 1)
+    held = [int(entry.name) for entry in os.scandir(f"/proc/{server.pid}/fd")]
+    limit = max(held) + 10
+    _allow_descriptors(server.pid, limit)
+    clients = [server.connect() for _ in range(limit - len(held))]
+    server.wait_for_records("accepted", 1 + len(clients))
+    clients[0].close()
+    server.wait_for_records("closed", 2)
+    late = server.connect()
+    late.send("hello\n")
+    assert late.line() == "Got your message ✅\n"
+    assert server.records("error") == []
+
+
+def test_a_full_server_goes_on_when_clients_leave(start: Start) -> None:
+    """Who waited is let in for who has left; the next time that it is full is told again."""
+    server = start("reply")
+    _allow_descriptors(server.pid, 20)
+    for times in (1, 2):
+        crowd = [server.connect() for _ in range(20)]
+        server.wait_for_records("error", times)
+        crowd[0].close()
+        crowd[-1].send("hello\n")
+        for client in crowd[1:-1]:
+            client.close()
+        assert crowd[-1].line() == "Got your message ✅\n"
+        crowd[-1].close()
+        server.wait_for_records("closed", 20 * times)
+    assert len(server.records("error")) == 2
 
 
 # --- beginning and end -----------------------------------------------------------------------------------------------
