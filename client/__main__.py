@@ -22,6 +22,7 @@ from client.orders import Lines
 from midsession.core.job import READY_LINE, Job, Signal, decode_job, decode_order
 from midsession.core.pulse import BEAT_S, Pulse
 from midsession.errors import MidsessionError
+from midsession.streams import open_closed
 
 _SPARE_DESCRIPTORS = 64  # the log, the loop's own, resolvers
 _EPILOG = """\
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Run the fleet; the exit code."""
+    open_closed()
     asked = parser()
     options = asked.parse_args(arguments)
     if (options.job is None) == (options.address is None):

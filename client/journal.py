@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from midsession.core.record import Log, told_header
-from midsession.core.showable import showable
 from midsession.errors import HarnessError
+from midsession.streams import ERRORS, OUTPUT, write_line
 
 ACCOUNT_LINES = 60
 """How many lines the account shows in full; after that, one line a second that counts."""
 
 
 def say(text: str) -> None:
-    """One line on stdout, at once, in UTF-8 whatever the locale says. When nobody reads any more it is dropped."""
-    try:
-        sys.stdout.buffer.write(showable(text).encode() + b"\n")
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- stays open for the life of the process
+    """One line on stdout."""
+    write_line(OUTPUT, text)
 
 
 def complain(text: str) -> None:
     """One line on stderr."""
-    sys.stderr.write(f"client: {showable(text)}\n")
+    write_line(ERRORS, f"client: {text}")
 
 
 class NoLog:

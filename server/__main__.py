@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from midsession.streams import open_closed
 from server.behaviours import BEHAVIOURS, Behaviour
-from server.journal import Records, Screen, open_records, write_stdout
+from server.journal import Records, Screen, complain, open_records, show
 from server.serve import Options, listen, raise_descriptor_limit, serve
 
 
@@ -41,6 +42,7 @@ def parse(arguments: list[str]) -> Options:
 
 def main(arguments: list[str]) -> int:
     """Run the server; the exit code. 1: cannot listen, 3: the event file or the server itself failed."""
+    open_closed()
     options = parse(arguments)
     raise_descriptor_limit()
     try:
@@ -57,7 +59,7 @@ def main(arguments: list[str]) -> int:
 
 def _run(options: Options, listener: socket.socket, records: Records) -> int:
     with asyncio.Runner(loop_factory=_loop_for(BEHAVIOURS[options.behaviour])) as runner:
-        return runner.run(serve(options, listener, records, Screen(write_stdout)))
+        return runner.run(serve(options, listener, records, Screen(show)))
 
 
 def _loop_for(behaviour: Behaviour) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -75,7 +77,7 @@ def _loop_for(behaviour: Behaviour) -> Callable[[], asyncio.AbstractEventLoop] |
 
 
 def _refuse(message: str, code: int) -> int:
-    sys.stderr.write(f"server: {message}\n")
+    complain(message)
     return code
 
 

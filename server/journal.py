@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from midsession.core.record import Event, Log, told_header
-from midsession.core.showable import showable
 from midsession.errors import HarnessError
+from midsession.streams import ERRORS, OUTPUT, write_line
 
 LINES_PER_SECOND = 200
 """How many lines about ordinary traffic are shown in one second; what matters more is always shown."""
 
 
 class Screen:
-    """Readable lines on a stream, each written and flushed at once.
+    """Readable lines, each shown at once.
 
-    Traffic (`chatter`) is bounded to `LINES_PER_SECOND`; how many lines were left out is said before the next one. When
-    nobody reads any more, lines are dropped: people's lines are a courtesy, records are the truth.
+    Traffic (`chatter`) is bounded to `LINES_PER_SECOND`; how many lines were left out is said before the next one.
     """
 
-    def __init__(self, write: Callable[[str], object], clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self._write, self._clock = write, clock
+    def __init__(self, show: Callable[[str], object], clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._show, self._clock = show, clock
         self._second = self._shown = self._left_out = 0
 
     def line(self, text: str) -> None:
         """Show a line that matters."""
         if self._left_out:
-            self._put(f"… {self._left_out} lines of traffic not shown")
+            self._show(f"… {self._left_out} lines of traffic not shown")
             self._left_out = 0
-        self._put(text)
+        self._show(text)
 
     def chatter(self, template: str, *values: object) -> None:
         """Show a line about ordinary traffic, as long as there are not too many of them."""
@@ -46,17 +44,15 @@ class Screen:
         else:
             self._left_out += 1
 
-    def _put(self, text: str) -> None:
-        try:
-            self._write(showable(text) + "\n")
-        except BrokenPipeError:
-            self._write = len
+
+def show(text: str) -> None:
+    """One line on stdout."""
+    write_line(OUTPUT, text)
 
 
-def write_stdout(text: str) -> None:
-    """Write and flush, in UTF-8 whatever the locale says. Raises BrokenPipeError when nobody reads."""
-    sys.stdout.buffer.write(text.encode())
-    sys.stdout.buffer.flush()
+def complain(text: str) -> None:
+    """One line on stderr."""
+    write_line(ERRORS, f"server: {text}")
 
 
 class Records:

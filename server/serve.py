@@ -6,7 +6,6 @@ import asyncio
 import resource
 import signal
 import socket
-import sys
 import traceback
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from midsession.errors import MidsessionError
 from server.behaviours import BEHAVIOURS
 from server.connection import Connection, Crowd
 from server.doorway import Doorway
-from server.journal import Records, Screen
+from server.journal import Records, Screen, complain
 
 BACKLOG = 4096
 """Connections that the kernel may complete before they are accepted (capped by net.core.somaxconn)."""
@@ -71,7 +70,7 @@ async def serve(options: Options, listener: socket.socket, records: Records, scr
 def _report(failure: BaseException) -> None:
     """A log that cannot be written is said in one line; anything else is our own mistake and shows its traceback."""
     if isinstance(failure, MidsessionError):
-        sys.stderr.write(f"server: {failure}\n")
+        complain(str(failure))
     else:
         traceback.print_exception(failure)
 
@@ -107,7 +106,7 @@ class _Life:
         """Hear what escaped from a callback: what a socket could not do passes, anything else ends the server."""
         failure = context.get("exception")
         if failure is None or isinstance(failure, OSError):
-            sys.stderr.write(f"server: {context.get('message')}: {failure}\n")
+            complain(f"{context.get('message')}: {failure}")
             return
         self.failure = self.failure or failure
         self._asked.set()

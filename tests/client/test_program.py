@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from midsession.core.pulse import BEAT_S
 from midsession.core.record import Event, Header, Record
 from tests.client.peers import listening, until_end
 from tests.core.stage import hears, line
+from tests.spoilt import WAYS, python
 from tests.waiting import stand_still
 
 ROOT = Path(__file__).parents[2]
@@ -228,9 +230,14 @@ def test_a_job_that_cannot_be_played_is_refused(spawn: Spawn, step: p.Instructio
     assert fleet.log.state is LogState.COMPLETE
 
 
+def alone() -> dict[str, str]:
+    """The environment of a program that no harness has started."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MIDSESSION_")}
+
+
 def by_hand(*arguments: str, typed: str = "") -> tuple[int, list[str], str]:
     """Play by hand, with these lines typed; exit code, what was shown, complaints."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MIDSESSION_")}
+    environment = alone()
     run = [sys.executable, "-m", "client", *arguments]
     found = subprocess.run(
         run, cwd=ROOT, env=environment, input=typed.encode(), capture_output=True, timeout=20, check=False
@@ -265,6 +272,17 @@ def test_an_absent_server_by_hand() -> None:
     assert shown[1:3] == ["error: Connection refused (refused)", "Server Lost (refused)"]
 
 
+@pytest.mark.parametrize(("way", "stream"), [("closed", 0), *itertools.product(WAYS, (1, 2))])
+def test_no_client_by_hand_needs_its_streams(way: str, stream: int) -> None:
+    """Closed, full or without a reader: the conversation is the same, and its end, too."""
+    heard = []
+    with listening(lambda endpoint: heard.append(until_end(endpoint))) as port:
+        arguments = ["-m", "client", f"127.0.0.1:{port}", "--say", "hello"]
+        with python(arguments, way, [stream], cwd=ROOT, env=alone()) as process:
+            assert process.wait(20) == 0
+    assert heard == [b"hello\n"]
+
+
 @pytest.mark.parametrize("arguments", [[], ["nowhere"], ["h:0"], ["h:1", "--clients", "0"], ["h:1", "--job", "f"]])
 def test_a_wrong_command_line_says_how(arguments: list[str]) -> None:
     """Usage, exit 2, no traceback."""
@@ -289,7 +307,7 @@ def test_a_server_that_dies_by_hand() -> None:
         endpoint.sendall(b"Hello\n")
         gone.set()
 
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MIDSESSION_")}
+    environment = alone()
     with listening(peer) as port, contextlib.ExitStack() as stack:
         run = [sys.executable, "-m", "client", f"127.0.0.1:{port}"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

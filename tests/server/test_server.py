@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import mmap
 import os
 import resource
@@ -12,12 +14,15 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from midsession.core.logfile import LogState
+from midsession.core.logfile import LogState, read_log
 from server.behaviours import NONSENSE
-from tests.server.conftest import PATIENCE_S, REPOSITORY, Client, Server
+from tests.server.conftest import HEADER, PATIENCE_S, REPOSITORY, Client, Server
+from tests.spoilt import WAYS, python
+from tests.waiting import eventually
 
 Start = Callable[..., Server]
 
@@ -459,6 +464,31 @@ def test_a_port_in_use_is_said_in_one_line() -> None:
         done = _run("--host", "127.0.0.1", "--port", str(port))
     assert done.returncode == 1
     assert done.stderr == f"server: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_server_needs_its_streams(way: str, tmp_path: Path) -> None:
+    """Whatever becomes of what it shows, it serves, ends in order, and its log is whole."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    events = tmp_path / "events.jsonl"
+    ours = {"MIDSESSION_EVENT_FILE": str(events), "MIDSESSION_HEADER": json.dumps(HEADER)}
+    run = ["-m", "server", "--host", "127.0.0.1", "--port", str(port)]
+    with python(run, way, [1, 2], cwd=REPOSITORY, env={**os.environ, **ours}) as process:
+        client = eventually(lambda: _connect(port), PATIENCE_S, f"somebody listens at port {port}")
+        assert client.rest().decode().startswith("Hello ")
+        client.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    log = read_log(events.read_bytes())
+    assert log.state is LogState.COMPLETE
+    assert [r.event for r in log.records] == ["listening", "accepted", "sent", "end", "closed"]
+
+
+def _connect(port: int) -> Client | None:
+    with contextlib.suppress(ConnectionRefusedError):
+        return Client(port)
+    return None
 
 
 def test_a_log_that_cannot_be_opened_is_said_in_one_line() -> None:

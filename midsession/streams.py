@@ -1,0 +1,28 @@
+"""The standard streams of our programs. They may be closed, full, or have no reader: none of that ends a program, for
+what it says there is for people, and what it found out is elsewhere (in records, in its exit code)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from midsession.core.showable import showable
+
+OUTPUT, ERRORS = 1, 2
+
+
+def open_closed() -> None:
+    """Give each standard stream that is closed /dev/null, so that no other file gets its number."""
+    for number in (0, OUTPUT, ERRORS):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+
+
+def write_line(stream: int, text: str) -> None:
+    """Write a line at once, in UTF-8 whatever the locale says. What the stream does not take is dropped."""
+    line = showable(text).encode() + b"\n"
+    with contextlib.suppress(OSError):
+        while line:
+            line = line[os.write(stream, line) :]
