@@ -16,14 +16,15 @@ from typing import Any
 import msgspec
 
 from client.fleet import Fleet, Sink
-from client.hand import BYE, HandFleet, HandPlayer, Wish, play
+from client.hand import HandFleet, HandPlayer, Wish, play
 from client.journal import Account, complain, open_log, say
 from client.orders import Lines
-from midsession.core.job import READY_LINE, Job, Signal, decode_job, decode_order
+from midsession.core.job import READY_LINE, Job, Order, decode_job, decode_order
 from midsession.core.pulse import BEAT_S, Pulse
-from midsession.errors import MidsessionError
+from midsession.errors import HarnessError, MidsessionError
 from midsession.streams import open_closed
 
+_A_DAY_S = 86400
 _SPARE_DESCRIPTORS = 64  # the log, the loop's own, resolvers
 _EPILOG = """\
 by hand:      python -m client 127.0.0.1:4000 --say "Hi 👋"
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--say", action="append", default=[], metavar="TEXT", help="a line to write first; repeatable")
     found.add_argument("--reconnect", action="store_true", help="come back when the server is lost or absent")
     found.add_argument(
-        "--timeout", type=float, default=10.0, metavar="SECONDS", help="for each attempt to connect (default: 10)"
+        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for each attempt to connect (default: 10)"
     )
     found.add_argument("--source-port", type=_count, metavar="PORT", help="connect from this port (one client only)")
     found.add_argument("--job", metavar="FILE", help="play this job of a run")
@@ -89,7 +90,7 @@ async def _by_hand(wish: Wish) -> int:
         for player in players:
             player.type(line)
 
-    Lines(0, typed, lambda: fleet.obey(Signal(BYE))).start()
+    Lines(0, typed, fleet.say_goodbye).start()
     return await play(fleet)
 
 
@@ -126,7 +127,7 @@ async def _in_a_run(job: Job, log: Sink) -> int:
     stop = _Stop(fleet, over)
     fleet.over.add_done_callback(lambda future: stop.failed_or_stopped())
     _stop_on_signals(stop.ask)
-    Lines(0, lambda line: fleet.obey(decode_order(line)), stop.ask).start()
+    Lines(0, lambda line: fleet.obey(_order(line)), stop.ask).start()
     say(READY_LINE)
     ticking = asyncio.create_task(_tick(account))
     _beat(fleet, Pulse(time.monotonic_ns()), over)
@@ -137,6 +138,14 @@ async def _in_a_run(job: Job, log: Sink) -> int:
     log.close()
     account.close()
     return 0
+
+
+def _order(line: str) -> Order:
+    try:
+        order: Order = decode_order(line)
+    except msgspec.MsgspecError as error:
+        raise HarnessError(f"an order cannot be read: {error}") from error
+    return order
 
 
 class _Stop:
@@ -228,6 +237,16 @@ def _address(text: str) -> tuple[str, int]:
     if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:4000")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= _A_DAY_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0 and up to {_A_DAY_S}")
+    return seconds
 
 
 def _count(text: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import os
 import time
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,7 +16,7 @@ from client.fleet import Fleet
 from client.journal import Account, NoLog, say
 from client.player import Player
 from midsession.core import plan
-from midsession.core.job import Go, Job
+from midsession.core.job import Go, Job, Signal
 from midsession.core.session import State
 
 BYE = "bye"
@@ -42,7 +43,7 @@ def job(wish: Wish) -> Job:
     """
     script: list[plan.Instruction] = [plan.Connect(timeout_s=wish.timeout_s, source_port=wish.source_port)]
     for text in wish.say:
-        script.append(plan.Send(plan.Payload(text=_literally(text), line=True)))
+        script.append(plan.Send(plan.Payload(hex=(os.fsencode(text) + b"\n").hex())))
     script.append(plan.Wait(signal=BYE))
     if wish.reconnect:
         script.append(plan.End(within_s=_END_WITHIN_S))
@@ -52,10 +53,6 @@ def job(wish: Wish) -> Job:
     policy = plan.Reconnect(first_s=0.5, max_s=5.0, attempts=1_000_000) if wish.reconnect else None
     group = plan.GroupPlan("client", wish.host, wish.port, script, clients, policy, wish.timeout_s)
     return Job(run="by hand", groups=[group])
-
-
-def _literally(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 class HandPlayer(Player):
@@ -116,8 +113,20 @@ class HandFleet(Fleet):
             self._show(client, f"Server Lost ({fields['how']})")
             player = next(player for player in self.players if player.name == client)
             self._loop.call_soon(player.session.signal, BYE)  # nobody is there to listen to any more
+        elif event == "reconnecting" and BYE in self.signals:
+            self._loop.call_soon(self._give_up)
         elif event == "connected":
             self.mourned.discard(client)
+
+    def say_goodbye(self) -> None:
+        """Nobody types any more: every client ends, and none comes back to a server that is absent or lost."""
+        self.obey(Signal(BYE))
+        self._give_up()
+
+    def _give_up(self) -> None:
+        for player in self.players:
+            if player.name in self.mourned and player.session.state in (State.CONNECTING, State.BACKOFF):
+                player.session.stop()
 
     def _show(self, client: str, text: str) -> None:
         say(f"{client}: {text}" if self.crowd else text)

@@ -59,6 +59,8 @@ class Lookups:
         found: Found | Exception
         try:
             found = [(entry[0], entry[4]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        except UnicodeError:  # of the codec for names: a label that is empty, or longer than 63 characters
+            found = socket.gaierror(socket.EAI_NONAME, "no host can have that name")
         except Exception as error:  # noqa: BLE001 - it goes to the one who asked, whatever it is
             found = error
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody asks any more

@@ -345,7 +345,7 @@ def _literal(host: str) -> int | None:
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host)
-        except OSError:
+        except (OSError, UnicodeError):
             continue
         return family
     return None

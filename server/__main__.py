@@ -16,6 +16,8 @@ from server.behaviours import BEHAVIOURS, Behaviour
 from server.journal import Records, Screen, complain, open_records, show
 from server.serve import Options, listen, raise_descriptor_limit, serve
 
+_A_DAY_S = 86400
+
 
 def parse(arguments: list[str]) -> Options:
     """Read the command line; exits 2 with a usage message when it is wrong."""
@@ -26,7 +28,7 @@ def parse(arguments: list[str]) -> Options:
         epilog=f"behaviours:\n{behaviours}\n\nSIGTERM or Ctrl-C ends it in order; a second one at once.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--host", type=_host, default="0.0.0.0", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=4000, help="0 takes a free one (default: %(default)s)")
     parser.add_argument("--behaviour", choices=BEHAVIOURS, default="greet", help="see below (default: %(default)s)")
     parser.add_argument(
@@ -86,17 +88,27 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
 
 
+def _host(text: str) -> str:
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither an address nor a name that a host can have") from None
+    return text
+
+
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError
-    return port
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < 86400:
-        raise ValueError
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= _A_DAY_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {_A_DAY_S}, such as 2.5")
     return seconds
 
 

@@ -230,6 +230,19 @@ def test_a_job_that_cannot_be_played_is_refused(spawn: Spawn, step: p.Instructio
     assert fleet.log.state is LogState.COMPLETE
 
 
+def test_an_order_that_is_none_is_said_in_one_line(spawn: Spawn) -> None:
+    """The harness has failed, so the fleet ends with its code for that, and without a traceback."""
+    fleet = spawn(group(1, line("q"), begin=False)).ready()
+    assert fleet.process.stdin is not None
+    fleet.process.stdin.write(b'{"order":"nonsense"}\n')
+    fleet.process.stdin.flush()
+    fleet.process.wait(10)  # by itself, with its input still open
+    code, _, complaints = fleet.finish()
+    assert code == 3
+    assert complaints.startswith("client: an order cannot be read: ")
+    assert complaints.count("\n") == 1
+
+
 def alone() -> dict[str, str]:
     """The environment of a program that no harness has started."""
     return {name: value for name, value in os.environ.items() if not name.startswith("MIDSESSION_")}
@@ -272,6 +285,39 @@ def test_an_absent_server_by_hand() -> None:
     assert shown[1:3] == ["error: Connection refused (refused)", "Server Lost (refused)"]
 
 
+@pytest.mark.parametrize("host", ["no..dots", f"{'a' * 64}.example", os.fsdecode(b"\xff\xfe")])
+def test_a_name_that_no_host_can_have_by_hand(host: str) -> None:
+    """Lost by name, like any that nobody has."""
+    code, shown, complaints = by_hand(f"{host}:4000")
+    assert (code, complaints) == (1, "")
+    assert shown[1:] == ["error: no host can have that name (name)", "Server Lost (name)", "closed"]
+
+
+def test_what_is_said_by_hand_is_what_was_given() -> None:
+    """Byte for byte, whether or not it is text."""
+    heard = []
+    with listening(lambda endpoint: heard.append(until_end(endpoint))) as port:
+        code, _, complaints = by_hand(f"127.0.0.1:{port}", "--say", os.fsdecode(b"caf\xe9 {n}"), "--say", "✅")
+    assert (code, complaints) == (0, "")
+    assert heard == [b"caf\xe9 {n}\n" + "✅\n".encode()]
+
+
+def test_the_end_of_input_ends_a_client_that_finds_no_server() -> None:
+    """With `--reconnect`, before its first attempt or while it waits for its next."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    code, shown, complaints = by_hand(address, "--reconnect")
+    assert (code, complaints) == (1, "")
+    assert "Server Lost (refused)" in shown
+    run = [sys.executable, "-m", "client", address, "--reconnect"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(run, cwd=ROOT, env=alone(), **pipes) as process:  # type: ignore[call-overload]
+        while not process.stdout.readline().startswith(b"trying again in 1.0 s"):
+            pass
+        process.communicate(timeout=20)
+    assert process.returncode == 1
+
+
 @pytest.mark.parametrize(("way", "stream"), [("closed", 0), *itertools.product(WAYS, (1, 2))])
 def test_no_client_by_hand_needs_its_streams(way: str, stream: int) -> None:
     """Closed, full or without a reader: the conversation is the same, and its end, too."""
@@ -283,7 +329,12 @@ def test_no_client_by_hand_needs_its_streams(way: str, stream: int) -> None:
     assert heard == [b"hello\n"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["nowhere"], ["h:0"], ["h:1", "--clients", "0"], ["h:1", "--job", "f"]])
+_WRONG_TIMES = [["h:1", "--timeout", word] for word in ("nan", "inf", "-1", "0", "soon")]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nowhere"], ["h:0"], ["h:1", "--clients", "0"], ["h:1", "--job", "f"], *_WRONG_TIMES]
+)
 def test_a_wrong_command_line_says_how(arguments: list[str]) -> None:
     """Usage, exit 2, no traceback."""
     code, _, complaints = by_hand(*arguments)

@@ -466,6 +466,25 @@ def test_a_port_in_use_is_said_in_one_line() -> None:
     assert done.stderr == f"server: cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
 
+@pytest.mark.parametrize(
+    ("option", "word", "right"),
+    [
+        ("--port", "abc", "a port from 0 to 65535"),
+        ("--port", "70000", "a port from 0 to 65535"),
+        ("--grace", "nan", "a number of seconds from 0 to 86400"),
+        ("--grace", "soon", "a number of seconds from 0 to 86400"),
+        ("--host", "no..dots", "neither an address nor a name that a host can have"),
+        ("--host", os.fsdecode(b"\xff"), "neither an address nor a name that a host can have"),
+    ],
+)
+def test_a_wrong_command_line_says_what_is_right(option: str, word: str, right: str) -> None:
+    """Usage, exit 2, no traceback."""
+    done = _run(option, word)
+    assert done.returncode == 2
+    assert right in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_no_server_needs_its_streams(way: str, tmp_path: Path) -> None:
     """Whatever becomes of what it shows, it serves, ends in order, and its log is whole."""
