@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic.fields import FieldInfo
 
 from midsession.core import scenario, shape, texts
+from midsession.core.refers import Refers
 from midsession.core.scenario import parties, script, timeline, values
 from midsession.core.shape import Model, model_of
 from midsession.core.units import split_name
@@ -53,16 +54,12 @@ VALUES: tuple[tuple[Any, str, str, str], ...] = (
 """The kinds of values that have more to say than their YAML type: type, name, examples, what they mean."""
 
 REFERENCES = {
-    **dict.fromkeys(("since", "after", "heal"), "id of a step"),
-    **dict.fromkeys(("every", "run"), "client group"),
-    **dict.fromkeys(("service", "to"), "service"),
-    "clients": "group of client programs",
-    "with": "service or client group",
-    "of": "client group or service",
+    "heal": "id of a step",
+    "run": "client group",
     "timeline": "list of [steps](#the-timeline)",
     "checks": "list of [checks](#checks)",
 }
-"""Keys whose type says too little, see `midsession.core.references`."""
+"""Keys whose type says too little."""
 
 PLACES = {
     "Scenario": ("scenario", "a-scenario"),
@@ -202,8 +199,7 @@ def _hints(model: type[Model]) -> dict[str, Any]:
 
 def _value(model: type[Model], key: str, name: str) -> str:
     kind = _kind(_hints(model)[name])
-    says_little = kind in ("text", "list of anything") and model is not scenario.Compose
-    return REFERENCES.get(key, kind) if says_little else kind
+    return REFERENCES.get(key, kind) if kind in ("text", "list of anything") else kind
 
 
 def _kind(annotation: Any) -> str:
@@ -216,6 +212,8 @@ def _kind(annotation: Any) -> str:
     origin, args = get_origin(annotation), get_args(annotation)
     if late := next((arg for arg in args if isinstance(arg, shape.Late)), None):
         return _kind(late.schema_of())
+    if refers := next((arg for arg in args if isinstance(arg, Refers)), None):
+        return "id of a step" if refers.kind == "step" else refers.kind
     if origin is Annotated:
         return _kind(args[0]) + _bounds(args[1:])
     if origin in (Union, types.UnionType):

@@ -10,6 +10,7 @@ from midsession.checks.base import Check
 from midsession.core.history import FOREVER, History
 from midsession.core.outcomes import ON_ATTEMPTS
 from midsession.core.record import Event, Record
+from midsession.core.refers import GroupName, StepId
 from midsession.core.verdict import Finding, Status
 from midsession.core.whose import ENDINGS
 
@@ -49,9 +50,9 @@ class Every(Check):
   within: 1s
 """
 
-    every: str
+    every: GroupName
     meets: Event
-    since: str | None = None
+    since: StepId | None = None
     within_s: float | None = None
     as_: str | None = None
     where: dict[str, Any] = field(default_factory=dict)

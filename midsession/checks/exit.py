@@ -12,6 +12,7 @@ from midsession.checks import words
 from midsession.checks.base import Check
 from midsession.core.history import AGENT, CannotTell, History
 from midsession.core.record import Event, Record
+from midsession.core.refers import Programs, ServiceName, StepId
 from midsession.core.verdict import Finding, Status
 from midsession.core.wrong import Wrong, did_you_mean, quoted
 
@@ -21,9 +22,9 @@ class Exited:
     """Which exit: the first of the program of `service`, or of each client program of the group `clients`, at or after
     the step `since` where one is given."""
 
-    service: str | None = None
-    clients: str | None = None
-    since: str | None = None
+    service: ServiceName | None = None
+    clients: Programs | None = None
+    since: StepId | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError unless exactly one of `service` and `clients` is given."""

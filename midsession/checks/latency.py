@@ -11,16 +11,17 @@ from midsession.checks.pattern import Pattern, watch
 from midsession.core.histogram import Histogram, Percentile
 from midsession.core.history import History, Selection
 from midsession.core.record import Event, Record
+from midsession.core.refers import Players, StepId
 from midsession.core.verdict import Finding, Status
 
 
 @dataclass(frozen=True, slots=True)
 class Replies:
-    """Whose: the replies to the group `of`, at or after the step `since`, before the step `until`."""
+    """Whose: the replies to the group or client `of`, at or after the step `since`, before the step `until`."""
 
-    of: str
-    since: str | None = None
-    until: str | None = None
+    of: Players
+    since: StepId | None = None
+    until: StepId | None = None
 
 
 @dataclass(frozen=True, slots=True)

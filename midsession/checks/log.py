@@ -12,6 +12,7 @@ from midsession.checks.base import Check
 from midsession.checks.bounds import Bounds
 from midsession.core.history import AGENT, History
 from midsession.core.record import Event, Record
+from midsession.core.refers import Programs, ServiceName, StepId
 from midsession.core.verdict import Finding, Status
 
 
@@ -23,11 +24,11 @@ class Lines:
     A line is known by its first 4096 characters.
     """
 
-    service: str | None = None
-    clients: str | None = None
+    service: ServiceName | None = None
+    clients: Programs | None = None
     contains: str | None = None
     matches: str | None = None
-    since: str | None = None
+    since: StepId | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError unless one of `service` and `clients`, and one of `contains` and `matches` is given, and

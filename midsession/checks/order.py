@@ -68,7 +68,7 @@ class Order(Check):
         groups = {pattern.of for pattern in self.order}
         group = groups.pop() if len(groups) == 1 else None
         selections = [pattern.select(history) for pattern in self.order]
-        if group is None or not history.is_group(group):
+        if group is None or not history.means_clients(group):
             if any(watch(history, p).alive for p in self.order) or any(selections):
                 yield _ALL, [s.first for s in selections]
             return

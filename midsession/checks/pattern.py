@@ -10,6 +10,7 @@ from midsession.core.history import AGENT, CONDUCTOR, PROGRAM, History, Selectio
 from midsession.core.outcomes import ON_ATTEMPTS
 from midsession.core.plan import ReferenceService
 from midsession.core.record import Event
+from midsession.core.refers import StepId, Subject
 from midsession.core.whose import WRITERS
 
 _ON_CONNECTIONS = frozenset(
@@ -27,17 +28,18 @@ _ON_EITHER = ON_ATTEMPTS | {"timeout"}
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Records of one event, by any client of the group or by the service `of`, at or after the step `since`.
+    """Records of one event, by any client of the group, by the client or by the service `of`, at or after the step
+    `since`.
 
     `as` is the way of a `lost` (its field `how`); `where` holds fields that must have these values. What agents write
     after the run's end is tear-down and never meant.
     """
 
     event: Event
-    of: str | None = None
+    of: Subject | None = None
     as_: str | None = None
     where: dict[str, Any] = field(default_factory=dict)
-    since: str | None = None
+    since: StepId | None = None
 
     def select(self, history: History) -> Selection:
         """The records. Raises CannotTell when the history cannot say."""
@@ -88,10 +90,10 @@ def watch(history: History, pattern: Pattern) -> Watch:
 def _observers(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
     """Name and None (alive), a reason (nobody can tell), or an empty text (out of scope)."""
     writers = WRITERS[pattern.event]
-    of_group = None if pattern.of is None else history.is_group(pattern.of)
-    if "client" in writers and of_group is not False:
+    of_clients = None if pattern.of is None else history.means_clients(pattern.of)
+    if "client" in writers and of_clients is not False:
         yield from _clients(history, pattern)
-    if "server" in writers and not of_group:
+    if "server" in writers and not of_clients:
         yield from _services(history, pattern)
     if "agent" in writers:
         yield from _agents(history, pattern)
@@ -102,7 +104,8 @@ def _observers(history: History, pattern: Pattern) -> Iterator[tuple[str, str | 
 
 
 def _clients(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
-    clients = [name for group in history.plan.scripted if pattern.of in (None, group.name) for name in group.names]
+    meant = history.plan.clients if pattern.of is None else history.clients_of(pattern.of)
+    clients = [client for client in meant if client not in history.foreign]
     since_ns = 0 if pattern.since is None else history.instant(pattern.since)
     for client in clients:
         outcome = history.outcomes[client]
@@ -136,18 +139,20 @@ def _agents(history: History, pattern: Pattern) -> Iterator[tuple[str, str | Non
     for host in _hosts(history, pattern.of):
         # A whole agent's log has a trailer: the agent lived to the end of the run, whatever the window.
         gap = _first_gap(history, host, AGENT)
-        foreign = host in history.plan.foreign_clients
+        foreign = host in history.foreign
         over = foreign and pattern.event in _OF_PROGRAMS and history.was_over(host, since_ns)
         name = host if foreign else f"agent of {host}"
         yield name, gap if gap or (history.written_by(host, AGENT) and not over) else ""
 
 
 def _hosts(history: History, of: str | None) -> list[str]:
-    """Whose agents are meant: the service's, those of a group's client programs, or everybody's."""
+    """Whose agents are meant: the service's, those of client programs, or everybody's."""
     plan = history.plan
     if of is None:
         return [*(s.name for s in plan.services), *plan.foreign_clients, *history.fleets]
-    return [s.name for s in plan.services if s.name == of] + [n for g in plan.foreign if g.name == of for n in g.names]
+    if not history.means_clients(of):
+        return [of]
+    return [client for client in history.clients_of(of) if client in history.foreign]
 
 
 def _first_gap(history: History, host: str, writer: str) -> str | None:

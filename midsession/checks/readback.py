@@ -15,15 +15,16 @@ import re2  # type: ignore[import-untyped]
 
 from midsession.core.history import PROGRAM, CannotTell, Gap, History
 from midsession.core.record import Event, Record
+from midsession.core.refers import Players
 from midsession.core.wire import PREVIEW_CHARS
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """Which: what the group `of` wrote, and what the group `read_by` read later; items are found by `matches` (RE2)."""
+    """Which: what the clients `of` wrote, and what `read_by` read later; items are found by `matches` (RE2)."""
 
-    of: str
-    read_by: str
+    of: Players
+    read_by: Players
     matches: str | None = None
 
     def __str__(self) -> str:

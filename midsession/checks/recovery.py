@@ -10,15 +10,16 @@ from midsession.checks.base import Check
 from midsession.core.histogram import Histogram, Percentile
 from midsession.core.history import History
 from midsession.core.record import Event, Record
+from midsession.core.refers import Players, StepId
 from midsession.core.verdict import Finding, Status
 
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """Whose, since when, and what it takes: clients of the group `of`, since the step `since`, until they are `by`."""
+    """Whose, since when, and what it takes: the clients of `of`, since the step `since`, until they are `by`."""
 
-    of: str
-    since: str
+    of: Players
+    since: StepId
     by: Literal["replied", "connected"] = "replied"
 
 

@@ -199,21 +199,28 @@ class History:
         done = next((r for r in self.of_client(client) if r.event in CLIENT_ENDS), None)
         return done is not None and done.t_ns < t_ns
 
-    def unsupported(self, group: str) -> Sequence[str]:
-        """The clients of a group whose program said that it cannot play its part (exit code 127)."""
-        return [c for c in self.clients_of(group) if self.outcomes[c].reason.startswith(UNSUPPORTED_REASON)]
+    def unsupported(self, name: str) -> Sequence[str]:
+        """Those of a group's clients whose program said that it cannot play its part (exit code 127)."""
+        return [c for c in self.clients_of(name) if self.outcomes[c].reason.startswith(UNSUPPORTED_REASON)]
 
-    def clients_of(self, group: str) -> Sequence[str]:
-        """The planned clients of a group. Raises ValueError for a name that is no group."""
-        if group not in self._groups:
-            raise ValueError(f"the plan has no client group {group!r}")
-        return self._groups[group]
+    def clients_of(self, name: str) -> Sequence[str]:
+        """The planned clients of a group, or the one client that is called so. Raises ValueError for any other name."""
+        if name not in self._groups and name not in self._clients:
+            raise ValueError(f"the plan has no client group and no client {name!r}")
+        return self._groups.get(name, [name])
 
-    def is_group(self, name: str) -> bool:
-        """Whether the name is a client group's (and not a service's). Raises ValueError when it is neither."""
-        if name not in self._groups and name not in self._services:
-            raise ValueError(f"the plan has no client group and no service {name!r}")
-        return name in self._groups
+    def means_clients(self, name: str) -> bool:
+        """Whether the name is a client group's or a client's. Raises ValueError when it is not a service's either."""
+        if name in self._services:
+            return False
+        if name not in self._groups and name not in self._clients:
+            raise ValueError(f"the plan has no service, no client group and no client {name!r}")
+        return True
+
+    @cached_property
+    def foreign(self) -> frozenset[str]:
+        """The clients that are programs on hosts of their own."""
+        return frozenset(self.plan.foreign_clients)
 
     def written_by(self, host: str, writer: str) -> Selection:
         """Everything that one kind of writer wrote on a host, over all its incarnations."""
@@ -230,7 +237,7 @@ class History:
     @cached_property
     def fleets(self) -> Sequence[str]:
         """The hosts that played clients, as far as the files tell."""
-        return sorted({h.host for h in self._files} - self._services - self._foreign - {CONDUCTOR})
+        return sorted({h.host for h in self._files} - self._services - self.foreign - {CONDUCTOR})
 
     # --- indices, made when they are first needed ---
 
@@ -263,6 +270,10 @@ class History:
         return _index(self.records, attrgetter("host", "writer"))
 
     @cached_property
+    def _clients(self) -> frozenset[str]:
+        return frozenset(self.plan.clients)
+
+    @cached_property
     def _groups(self) -> Mapping[str, Sequence[str]]:
         return {g.name: g.names for g in self.plan.groups}
 
@@ -270,13 +281,9 @@ class History:
     def _services(self) -> set[str]:
         return {s.name for s in self.plan.services}
 
-    @cached_property
-    def _foreign(self) -> set[str]:
-        return set(self.plan.foreign_clients)
-
     def _outcome(self, client: str) -> Outcome:
         records = self._by_client.get(client, [])
-        if client in self._foreign:
+        if client in self.foreign:
             return outcome_of_program(client, records, self.gaps_of(client, AGENT), self.ended_ns)
         gone = self._gone.get(client, "")
         if not records:
@@ -306,8 +313,8 @@ class Selection:
         self._history, self._records, self._origin_ns = history, records, origin_ns
 
     def of(self, name: str) -> Selection:
-        """Those of a group's clients, or of a service's host."""
-        if self._history.is_group(name):
+        """Those of a group's clients, of one client, or of a service's host."""
+        if self._history.means_clients(name):
             clients = set(self._history.clients_of(name))
             return self._keep(lambda r: r.client in clients)
         return self.on(name)

@@ -107,25 +107,26 @@ def _sound(finding: Finding) -> Finding:
 
 
 _NAMES_CLIENTS = frozenset({"of", "every", "clients", "with_", "read_by"})
-"""The fields of checks that may name a client group."""
+"""The fields of checks that may name clients."""
 
 
 def _unless_unsupported(args: object, history: History, finding: Finding) -> Finding:
     """Nothing can be promised of a group when one of its programs said that it cannot play its part."""
-    missing = [client for group in sorted(set(_groups_in(args, history.plan))) for client in history.unsupported(group)]
+    named = sorted(set(_programs_in(args, history)))
+    missing = dict.fromkeys(client for name in named for client in history.unsupported(name))
     if not missing or finding.status is Status.ERROR:
         return finding
     said = _listing(f"{client} {history.outcomes[client].reason}" for client in missing)
     return msgspec.structs.replace(finding, status=Status.INCONCLUSIVE, seen=f"{said}; else: {finding.seen}")
 
 
-def _groups_in(args: object, plan: Plan) -> Iterator[str]:
-    """The groups of client programs that a check names."""
+def _programs_in(args: object, history: History) -> Iterator[str]:
+    """The client programs, and the groups of such, that a check names."""
     if isinstance(args, Mapping):
         named = {value for key, value in args.items() if key in _NAMES_CLIENTS and isinstance(value, str)}
-        yield from (group.name for group in plan.foreign if group.name in named)
+        yield from named & {*history.foreign, *(group.name for group in history.plan.foreign)}
     for inner in args.values() if isinstance(args, Mapping) else args if isinstance(args, list | tuple) else ():
-        yield from _groups_in(inner, plan)
+        yield from _programs_in(inner, history)
 
 
 def _crashed(kind: str, promise: str, error: BaseException) -> Finding:

@@ -6,10 +6,10 @@ steps and marks, and all of these stand in the plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 
 from midsession.core.loader import Node
-from midsession.core.plan import Instruction, Mark, Plan, ReferenceService, Repeat
+from midsession.core.plan import GroupPlan, Mark, Plan, ReferenceService, steps_of
 from midsession.core.scalars import Scalar
 from midsession.errors import Place
 
@@ -19,10 +19,7 @@ _Plain = Scalar | list["_Plain"] | dict[str, "_Plain"]
 def outline(plan: Plan, checks: Node) -> Node:
     """The tree of a scenario with the plan's names and these checks."""
     services: dict[str, _Plain] = {s.name: _service(s) for s in plan.services}
-    clients: dict[str, _Plain] = {
-        g.name: {"script": [{"mark": name} for name in _marks(g.script)]} if g.program is None else {"command": []}
-        for g in plan.groups
-    }
+    clients: dict[str, _Plain] = {group.name: _group(group) for group in plan.groups}
     timeline: list[_Plain] = [{"id": step.id} for step in plan.timeline]
     named: dict[str, _Plain] = {"services": services, "clients": clients, "timeline": timeline}
     place = Place(plan.source, 1, 1)
@@ -33,12 +30,10 @@ def _service(service: object) -> dict[str, _Plain]:
     return {"reference": {}} if isinstance(service, ReferenceService) else {}
 
 
-def _marks(script: Iterable[Instruction]) -> Iterator[str]:
-    for step in script:
-        if isinstance(step, Mark):
-            yield step.name
-        if isinstance(step, Repeat):
-            yield from _marks(step.script)
+def _group(group: GroupPlan) -> dict[str, _Plain]:
+    marks: list[_Plain] = [{"mark": step.name} for step in steps_of(group.script) if isinstance(step, Mark)]
+    played: dict[str, _Plain] = {"script": marks} if group.program is None else {"command": []}
+    return {"count": len(group.clients), **played}
 
 
 def _node(value: _Plain, place: Place) -> Node:

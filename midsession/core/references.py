@@ -3,19 +3,16 @@
 Works on the tree of nodes, not on the models, so that a file's wrong values do not hide its wrong references: both are
 reported at once. What has the wrong type is passed over here; the models complain of it.
 
-In the bodies of faults and checks, at any depth, these YAML keys refer to something when their value is text:
-`service` and `to` to a service; `group`, `every` and `read_by` to a client group; `clients` to a group of client
-programs; `of`, `with` and each of `between` to a service or a client group; `since` and `step` to a step of the
-timeline. `target`, and each name that a choice is drawn from, refers to what the fault allows: a service unless its
-class says otherwise.
-`event` and `meets` beside one of them must be an event that it can have.
+What the fields of faults and checks refer to stands in their types (`core/refers.py`). `target`, and each name that a
+choice is drawn from, refers to what the fault allows: a service unless its class says otherwise. `event` and `meets`
+beside a name must be an event that it can have, and with `each: true` the names are those of clients.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +22,7 @@ from midsession.core.ended import stranded_steps
 from midsession.core.fields import FIELDS, can_be, known_words
 from midsession.core.loader import Node
 from midsession.core.record import Event
+from midsession.core.refers import Kind, references_of
 from midsession.core.scenario import MAX_CLIENTS, OWN_VERBS, Language, When
 from midsession.core.whose import OF_AGENTS, OF_CLIENTS, OF_PROGRAMS, OF_SERVERS
 from midsession.core.wrong import did_you_mean, quoted
@@ -35,18 +33,9 @@ FLEETS = "client"
 """Testbeds call the hosts that play scripted clients `client-1`, `client-2`, …"""
 
 _NUMBER = re.compile("[1-9][0-9]{0,6}")
-_KINDS = {
-    "service": "service",
-    "to": "service",
-    "group": "client group",
-    "clients": "group of client programs",
-    "every": "client group",
-    "read_by": "client group",
-    "of": "service or client group",
-    "with": "service or client group",
-    "since": "step",
-    "step": "step",
-}
+_OR_ONE_CLIENT = frozenset(
+    {"service, client group or client", "group or client with a script", "group of client programs"}
+)
 _NOUNS = {
     int: "a whole number",
     float: "a number",
@@ -58,8 +47,10 @@ _NOUNS = {
 _SLUGS = {
     "service": "unknown-service",
     "client group": "unknown-group",
+    "group or client with a script": "unknown-group",
     "group of client programs": "unknown-group",
     "service or client group": "unknown-subject",
+    "service, client group or client": "unknown-subject",
     "step": "unknown-step",
 }
 
@@ -129,11 +120,14 @@ class _References:
         self._groups = dict(_items(tree, "clients"))
         self._foreign = [name for name, group in self._groups.items() if group.get("command") or group.get("image")]
         self._steps = self._read_steps()
-        self._known: dict[str, Iterable[str]] = {
+        scripted = [name for name in self._groups if name not in self._foreign]
+        self._known: Mapping[Kind, Collection[str]] = {
             "service": self._services,
             "client group": self._groups,
+            "group or client with a script": scripted,
             "group of client programs": self._foreign,
             "service or client group": [*self._services, *self._groups],
+            "service, client group or client": [*self._services, *self._groups],
             "step": [step.id for step in self._steps],
         }
 
@@ -147,7 +141,7 @@ class _References:
         self._signals()
         checks = self._tree.get("checks")
         for check in checks.each() if checks else ():
-            self._body(check)
+            self._check(check)
         return self._found
 
     def _read_steps(self) -> list[_Step]:
@@ -185,31 +179,48 @@ class _References:
             seen.setdefault(step.id, step)
 
     def _hosts(self) -> None:
-        """A client program's host bears the client's name, so that must be nobody else's."""
-        for group in self._foreign:
-            place = self._tree.at(("clients",)).keys[group]
-            count = self._groups[group].get("count")
-            numbers = range(1, 1 + (count.value if count and isinstance(count.value, int) else 1))
-            if group == FLEETS:
-                self._wrong(
-                    "bad-name", f"the hosts of all fleets are called '{FLEETS}-…'", place, "choose another name"
-                )
-            for service in self._services:
-                head, _, number = service.rpartition("-")
-                if head == group and number.isdecimal() and int(number) in numbers:
-                    message = f"'{service}' is a service already, and would be a client of '{group}'"
-                    self._wrong("duplicate-id", message, place, "choose another name")
+        """A client's name is nobody else's: steps and checks use it, and so does the host of a client program."""
+        places = self._tree.at(("clients",)).keys
+        if FLEETS in self._foreign:
+            message = f"the hosts of all fleets are called '{FLEETS}-…'"
+            self._wrong("bad-name", message, places[FLEETS], "choose another name")
+        for service in self._services:
+            group = self._group_of(service)
+            if group is not None and group != service:
+                message = f"'{service}' is a service already, and would be a client of '{group}'"
+                self._wrong("duplicate-id", message, places[group], "choose another name")
 
-    def _refer(self, kind: str, node: Node | None) -> str | None:
+    def _refer(self, kind: Kind, node: Node | None) -> str | None:
         """Check one reference; the name where it is known."""
         name = _text(node)
         if node is None or name is None:
             return None
-        if name in self._known[kind]:
+        known = self._known[kind]
+        if name in known or (kind in _OR_ONE_CLIENT and self._group_of(name) in known):
             return name
-        remedy = did_you_mean(name, self._known[kind])
+        remedy = self._what_it_is(name) or did_you_mean(name, known)
         self._wrong(_SLUGS[kind], f"there is no {kind} {quoted(name)}", node.place, remedy)
         return None
+
+    def _what_it_is(self, name: str) -> str:
+        """What a name stands for that does not fit where it stands; empty for one that stands for nothing."""
+        group = self._group_of(name)
+        if group is None:
+            return f"'{name}' is a service" if name in self._services else ""
+        foreign = group in self._foreign
+        if name == group:
+            return f"'{name}' is a client group {'of programs' if foreign else 'with a script'}"
+        return f"'{name}' is a client {'that is a program' if foreign else 'with a script'}"
+
+    def _group_of(self, name: str) -> str | None:
+        """The client group that a name means, itself or one of its clients."""
+        if name in self._groups:
+            return name
+        group, _, number = name.rpartition("-")
+        if group not in self._groups or not _NUMBER.fullmatch(number):
+            return None
+        count = self._count(group)
+        return group if count is None or int(number) <= count else None
 
     # --- clients ---
 
@@ -264,11 +275,8 @@ class _References:
             else:
                 if isinstance(body.value, str) or (body.value and dict(body.items()).keys() <= LEAST.keys()):
                     body = Node({"target": body}, body.place)
-                self._body(body)
+                self._body(self._language.faults[verb], body)
                 self._target(verb, body.get("target"))
-                between = body.get("between")
-                for node in between.each() if between else ():
-                    self._refer("service or client group", node)
         for_node = step.node.get("for")
         if for_node and step.verbs and not set(step.verbs) & self._language.healable:
             remedy = f"'for' fits {', '.join(sorted(self._language.healable)) or 'no action yet'}"
@@ -330,7 +338,7 @@ class _References:
     def _instead(self, kind: str, allowed: Collection[str]) -> str:
         if kind == "client" and "client group" in allowed:
             return "it hits whole hosts: give that client a group of its own, and name the group"
-        first = "service" if "service" in allowed else "client group"
+        first: Kind = "service" if "service" in allowed else "client group"
         return f"it must be a {first}, like {quoted(next(iter(self._known[first]), 'server'))}"
 
     def _kind(self, name: str) -> str | None:
@@ -340,14 +348,10 @@ class _References:
         """
         if name in self._services:
             return "service"
-        if name in self._groups:
-            return "client group"
-        group, _, number = name.rpartition("-")
-        if group in self._groups and _NUMBER.fullmatch(number):
-            count = self._count(group)
-            kind = "client group" if group in self._foreign else "client"
-            return kind if count is None or int(number) <= count else None
-        return None
+        group = self._group_of(name)
+        if group is None:
+            return None
+        return "client group" if group == name or group in self._foreign else "client"
 
     def _count(self, group: str) -> int | None:
         """How many clients a group has; None where that is wrong itself."""
@@ -364,7 +368,7 @@ class _References:
                 step.needs.append(name)
         if kind in ("event", "every"):
             self._subject(when, self._refer("client group", when.get("every")), "event")
-            self._subject(when, self._refer("service or client group", when.get("of")), "event")
+            self._subject(when, self._refer("service, client group or client", when.get("of")), "event")
             self._mark(when)
         if kind == "log" and (log := when.get("log")):
             self._refer("service", log.get("service"))
@@ -383,16 +387,28 @@ class _References:
 
     # --- the bodies of faults and checks ---
 
-    def _body(self, body: Node, kinds: Mapping[str, str] = _KINDS) -> None:
+    def _check(self, check: Node) -> None:
+        kind = self._language.check_kind(dict(check.items()))
+        if kind is None:
+            return
+        self._body(self._language.checks[kind], check)
+        each, inner = check.get("each"), check.get(kind)
+        subject = inner.get("of") if inner else None
+        if each and each.value is True and subject and subject.value in self._services:
+            message, remedy = f"there is no client group {quoted(subject.value)}", "name one, or leave 'each' out"
+            self._wrong("unknown-group", message, subject.place, remedy)
+
+    def _body(self, cls: type[Any], body: Node) -> None:
+        meant = references_of(cls)
         for key, node in body.items():
-            kind = kinds.get(key)
-            name = self._refer(kind, node) if kind else None
-            if name is not None and kind != "step":
-                for word in ("event", "meets"):
-                    self._subject(body, name, word)
-            self._body(node)
-            for inner in node.each():
-                self._body(inner)
+            refers = meant.get(key)
+            if isinstance(refers, type):
+                for inner in (node, *node.each()):
+                    self._body(refers, inner)
+            elif refers is not None:
+                names = [self._refer(refers, one) for one in (node, *node.each())]
+                for word in ("event", "meets") if refers != "step" else ():
+                    self._subject(body, names[0], word)
         self._mark(body)
         self._fields(body)
 
@@ -432,8 +448,10 @@ class _References:
 
     def _possible(self, name: str) -> tuple[str, frozenset[Event]]:
         """What a group or a service is, and the events that it can have: only reference servers write records."""
-        if name in self._groups:
-            return "client group", OF_PROGRAMS if name in self._foreign else OF_CLIENTS
+        group = self._group_of(name)
+        if group is not None:
+            what = "client group" if name == group else "client"
+            return what, OF_PROGRAMS if group in self._foreign else OF_CLIENTS
         if self._services[name].get("reference"):
             return "service", OF_SERVERS | OF_AGENTS
         return "service without records of its own", OF_AGENTS

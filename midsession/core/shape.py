@@ -337,7 +337,7 @@ def model_of(
     `scalar` is the key that a scalar in place of the mapping sets; `written` are the types of fields that are written
     in another way than they are in the dataclass.
     """
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         _, reader = units.split_name(field.name)
@@ -364,6 +364,8 @@ def _translate(annotation: Any, reader: str | None) -> Any:
     if reader is not None and annotation in (int, float, str):
         return _READERS[reader]
     origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return Annotated[(_translate(args[0], reader), *args[1:])]
     if origin in (Union, types.UnionType):
         return Union[tuple(_translate(arg, reader) for arg in args)]  # noqa: UP007 - built from values
     if origin in (list, dict):

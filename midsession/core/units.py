@@ -17,8 +17,8 @@ of a field says how its YAML is read, and its type stays a plain number.
 `split_name` is that table. Any other field keeps its name and is read as what its type says: str, int, float, bool,
 Literal[…], an enum (`Event`), list[…], dict[str, …], a nested frozen dataclass, each with `| None`. A field without a
 default is compulsory. An explicit null is refused everywhere. Raise ValueError in `__post_init__` for what the types
-cannot say; its text is shown with the place. Names that refer to something are checked by their YAML key, see
-`midsession.core.references`.
+cannot say; its text is shown with the place. A name that refers to something says so by its
+type, one of `midsession.core.refers`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Literal
 from midsession.agent.protocol import Mislead, Request, Unmislead
 from midsession.core.plan import Plan
 from midsession.core.record import Event, Record
+from midsession.core.refers import ServiceName
 from midsession.faults.base import Fault, Move, Scene
 
 
@@ -34,7 +35,7 @@ class Dns(Fault):
     watches = frozenset({Event.WITNESSED})
 
     says: Literal["nxdomain", "timeout", "wrong"]
-    to: str | None = None
+    to: ServiceName | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for several names, and for an address where none is told."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from midsession.agent.network.impairment import Direction, Impairment
 from midsession.agent.protocol import Impair, Mend, Request
 from midsession.core.record import Event, Record
+from midsession.core.refers import Side
 from midsession.faults.base import ANY, Fault, Move, Scene
 from midsession.faults.packets import peers_of, refuse_itself
 
@@ -24,7 +25,7 @@ class LinkFault(Fault):
     watches = frozenset({Event.WITNESSED})
 
     direction: Direction = "both"
-    with_: str | None = None
+    with_: Side | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for a link of the target with itself."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from midsession.agent.protocol import Filter, Request, Unfilter
 from midsession.core.record import Event, Record
+from midsession.core.refers import Side
 from midsession.faults.base import ANY, Fault, Move, Scene, open_connection
 
 
@@ -28,7 +29,7 @@ class PacketFault(Fault):
     needs = frozenset({"filter"})
     watches = frozenset({Event.WITNESSED, Event.CONNECTED, Event.LOST, Event.CLOSED})
 
-    with_: str | None = field(default=None, kw_only=True)
+    with_: Side | None = field(default=None, kw_only=True)
     port: int | None = field(default=None, kw_only=True)
     protocol: Literal["tcp", "udp"] | None = field(default=None, kw_only=True)
 

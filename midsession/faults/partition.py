@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from midsession.agent.protocol import Filter
+from midsession.core.refers import Side
 from midsession.faults.base import Scene
 from midsession.faults.packets import PacketFault
 
@@ -35,7 +36,7 @@ class Partition(PacketFault):
     verb = "partition"
 
     target: str | tuple[str, ...] = ""
-    between: tuple[str, str] | None = None
+    between: tuple[Side, Side] | None = None
     direction: Literal["both", "to", "from"] = "both"
     state: Literal["all", "new", "established"] = "all"
 

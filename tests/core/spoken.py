@@ -16,6 +16,7 @@ from midsession.core.loader import in_order, parse, replace_variables
 from midsession.core.plan import Plan
 from midsession.core.record import Event
 from midsession.core.references import reference_problems
+from midsession.core.refers import GroupName, StepId, Subject
 from midsession.core.scenario import Language
 from midsession.core.shape import problems_of
 from midsession.errors import Problem, ScenarioError
@@ -57,18 +58,18 @@ class Pattern:
     """Which records."""
 
     event: Event
-    of: str | None = None
+    of: Subject | None = None
     where: dict[str, Any] = field(default_factory=dict)
-    since: str | None = None
+    since: StepId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Every:
     """Each client."""
 
-    every: str
+    every: GroupName
     meets: Event
-    since: str | None = None
+    since: StepId | None = None
     within_s: float | None = None
     as_: str | None = None
 
@@ -86,6 +87,7 @@ class Count:
 
     count: Pattern
     equals: int
+    each: bool = False
 
 
 @dataclass(frozen=True, slots=True)

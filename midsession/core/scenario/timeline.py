@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from midsession.core.refers import GroupName, Programs, ServiceName, StepId, Subject
 from midsession.core.scenario.values import Candidates, Count, text_or
 from midsession.core.shape import Duration, EventName, Late, Model
 from midsession.core.texts import Name, Regex
@@ -19,10 +20,10 @@ class LogLine(Model):
 
     one_of: ClassVar[tuple[str, ...]] = ("contains", "matches")
 
-    service: str | None = None
+    service: ServiceName | None = None
     """Whose output."""
-    clients: str | None = None
-    """Or that of any client of this group."""
+    clients: Programs | None = None
+    """Or that of any client of this group, or of one client."""
     contains: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """The line holds this text."""
     matches: Regex | None = None
@@ -50,21 +51,21 @@ class When(Model):
 
     at_s: Duration | None = None
     """That long after the start of the run."""
-    after: str | None = None
+    after: StepId | None = None
     """The id of a step: when it has taken effect."""
     wait_s: Duration = 0.0
     """With `after`: so much later."""
-    every: str | None = None
+    every: GroupName | None = None
     """A client group: when each of its clients has a record of `event`."""
     event: EventName | None = None
     """When there is such a record."""
-    of: str | None = None
-    """With `event`: only records of this client group, or of this service."""
+    of: Subject | None = None
+    """With `event`: only records of this client group, of this client (`talkers-3`), or of this service."""
     count: Count = 1
     """With `event`: not before the n-th record."""
     where: Annotated[dict[str, str | int | float | bool], Field(max_length=20)] = Field(default={})
     """Only records whose fields have these values."""
-    since: str | None = None
+    since: StepId | None = None
     """Only records after this step of the timeline."""
     log: LogLine | None = None
     all: Annotated[list[When], Field(min_length=1, max_length=20)] | None = None
