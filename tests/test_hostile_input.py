@@ -15,13 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from midsession import language
+from midsession import checks, language
 from midsession.core import plan as p
+from midsession.core.history import History
+from midsession.core.judge import judge
 from midsession.core.match import Lines, matcher
 from midsession.core.plan import Plan
+from midsession.core.program import compile_program
 from midsession.core.template import Names
 from midsession.errors import ScenarioError
 from tests.torture import corpus
+from tests.torture.empties import empties
 from tests.torture.fuzz_loader import drawn
 from tests.torture.language import ROOT
 
@@ -79,6 +83,47 @@ def test_mutants_stay_small(tmp_path: Path) -> None:
 def test_whatever_is_drawn_is_read_or_refused() -> None:
     """I1: the fuzz target, for a bounded number (torture: `python -m tests.torture.fuzz_loader`, with atheris)."""
     drawn(150)
+
+
+def test_a_value_that_is_empty_is_refused_or_stands_for_something() -> None:
+    """I1: null, {}, [] or "" in place of each value of the shipped scenarios: a problem with its place, or a run."""
+    tried = planned = 0
+    nowhere = []
+    for path, at, scenario in empties(ROOT / "scenarios"):
+        tried += 1
+        try:
+            (plan, *_) = language.load_objects(scenario, path).plans(7)
+        except ScenarioError as error:
+            nowhere += [at for problem in error.problems if not problem.place]
+            continue
+        planned += 1
+        for group in plan.scripted:
+            compile_program(group)
+        verdict = judge(plan, History.of(plan, {}), checks.build, checks.always(plan))
+        assert [finding.seen for finding in verdict.findings if "crashed" in finding.seen] == [], at
+    assert nowhere == []
+    assert tried > 1000
+    assert planned > 50
+
+
+@pytest.mark.parametrize(
+    ("step", "same"),
+    [
+        ("{end: null}", "end"),
+        ("{connect: null}", "connect"),
+        ("{half_close: null}", "half_close"),
+        ("{abort: null}", "abort"),
+        ("{end: {}}", "end"),
+    ],
+)
+def test_a_verb_without_more_to_say_is_the_bare_word(tmp_path: Path, step: str, same: str) -> None:
+    """As the schema has it: `- end:` is `- end`."""
+    said = []
+    for written in (step, same):
+        path = tmp_path / "x.scenario.yaml"
+        path.write_text(corpus.GOOD.replace("- end: {within: 1s}", f"- {written}"))
+        said.append([plan.to_json() for plan in language.plans(path, 7)])
+    assert said[0] == said[1]
 
 
 # --- I4: paths -----------------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ class Model(BaseModel):
         wrongs = [_odd_key(loc, wrong) for loc, wrong in cls._odd(mapping)]
         wrong_keys = {str(error["loc"][-1]) for error in wrongs if error.get("loc")}
         try:
-            made = handler({key: value for key, value in mapping.items() if key not in wrong_keys})
+            made = handler({key: _filled(value) for key, value in mapping.items() if key not in wrong_keys})
         except ValidationError as error:
             wrongs += [details for details in _details(error) if not _hidden(details, wrong_keys)]
         else:
@@ -221,6 +221,11 @@ class Late:
         adapter = TypeAdapter(self.schema_of())
         adapter.rebuild()
         return handler(core_schema.definitions_schema(adapter.core_schema, []))  # so that the type gets its own entry
+
+
+def _filled(value: object) -> object:
+    """A value; for none, where that is allowed, the empty mapping that it stands for: `Model | None` would keep None."""
+    return {} if value is None else value
 
 
 def _odd_key(loc: tuple[str, ...], wrong: Wrong) -> InitErrorDetails:
