@@ -8,7 +8,7 @@ from typing import ClassVar
 from midsession.checks import words
 from midsession.checks.base import Check
 from midsession.checks.readback import ReadBack, Told, Write, tell
-from midsession.core.history import History
+from midsession.core.history import CannotTell, History
 from midsession.core.record import Event, Record
 from midsession.core.verdict import Finding, Status
 
@@ -39,7 +39,8 @@ class Kept(Check):
         """Look for each acknowledged write among what was read."""
         told = tell(history, self.kept)
         began = _began(history, self.kept.read_by)
-        due = [w for w in told.writes if w.acknowledged and began and w.acknowledged.t_ns < began.t_ns]
+        began_ns = history.instant(began.t_ns)
+        due = [w for w in told.writes if w.acknowledged and w.acknowledged.t_ns < began_ns]
         lost = [w for w in due if w.item not in told.items]
         status = Status.INCONCLUSIVE if told.doubts and lost else Status.FAIL if lost else Status.PASS
         if not due or (told.gaps and not lost):
@@ -71,10 +72,12 @@ class Kept(Check):
         return "; ".join([*parts, *([f"but {words.listing(told.doubts)}"] if told.doubts else [])])
 
 
-def _began(history: History, readers: str) -> Record | None:
-    return next((r for r in history.events(Event.SENT).of(readers) if r.fields.get("as") == "read"), None)
+def _began(history: History, readers: str) -> Record:
+    for r in history.events(Event.SENT).of(readers):
+        if r.fields.get("as") == "read":
+            return r
+    raise CannotTell(f"no send of {readers} is `as: read`, so nobody knows when the reading began")
 
 
-def _witnesses(writes: list[Write], began: Record | None) -> list[Record]:
-    shown = [r for w in writes[: words.SHOWN] for r in (w.sent, w.acknowledged) if r]
-    return [*shown, *([began] if began else [])]
+def _witnesses(writes: list[Write], began: Record) -> list[Record]:
+    return [*(r for w in writes[: words.SHOWN] for r in (w.sent, w.acknowledged) if r), began]

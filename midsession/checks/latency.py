@@ -8,10 +8,10 @@ from typing import ClassVar
 from midsession.checks import limits, words
 from midsession.checks.base import Check
 from midsession.checks.pattern import Pattern, watch
-from midsession.core.histogram import Histogram, Percentile
 from midsession.core.history import History, Selection
 from midsession.core.record import Event, Record
 from midsession.core.refers import Players, StepId
+from midsession.core.sample import Percentile, Sample
 from midsession.core.verdict import Finding, Status
 
 
@@ -61,13 +61,13 @@ class Latency(Check):
         """Sort the replies by their time."""
         replies = self._of(history, Event.REPLIED)
         unanswered = [r for r in self._of(history, Event.PROTOCOL_ERROR) if "n" in r.fields]
-        times = Histogram((int(r.fields["rtt_ns"]) for r in replies), never=len(unanswered))
+        times = Sample((int(r.fields["rtt_ns"]) for r in replies), never=len(unanswered))
         unknown = watch(history, Pattern(Event.REPLIED, self.latency.of, since=self.latency.since)).unknown
         stalls = [history.stalled_ns(r.t_ns - _rtt_ns(r), r.t_ns) for r in replies] if history.stalls else []
         at_best = times
         if any(stalls):
             own = (_rtt_ns(r) - stalled for r, stalled in zip(replies, stalls, strict=True))
-            at_best = Histogram(own, never=len(unanswered))
+            at_best = Sample(own, never=len(unanswered))
         status = limits.status_of(self.at_most_s, at_best, times)
         if unknown and not self._over_the_maximum(at_best):
             status = Status.INCONCLUSIVE
@@ -88,14 +88,14 @@ class Latency(Check):
         found = found.since(self.latency.since) if self.latency.since else found
         return found.until(self.latency.until) if self.latency.until else found
 
-    def _over_the_maximum(self, times: Histogram) -> bool:
+    def _over_the_maximum(self, times: Sample) -> bool:
         return len(times) > 0 and "max" in limits.broken(self.at_most_s, times)
 
     def _offenders(self, slowest: list[Record], unanswered: list[Record]) -> list[str]:
         least_ns = round(min(self.at_most_s.values()) * 1e9)
         return words.who([*unanswered, *(r for r in slowest if _rtt_ns(r) > least_ns)])
 
-    def _seen(self, history: History, times: Histogram, unanswered: int, unknown: list[str]) -> str:
+    def _seen(self, history: History, times: Sample, unanswered: int, unknown: list[str]) -> str:
         if not len(times):
             return words.listing(unknown) or f"nothing in scope: no reply to {self.latency.of} was due"
         lost = sum(map(_outstanding, (history.of_client(c) for c in history.clients_of(self.latency.of))))

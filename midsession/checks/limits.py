@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from midsession.core.histogram import PER_MILLE, Histogram, Percentile
+from midsession.core.sample import PER_MILLE, Percentile, Sample
 from midsession.core.verdict import Status
 
 Limits = Mapping[Percentile, float]
@@ -27,17 +27,17 @@ def said(limits: Limits) -> str:
     return ", ".join(f"{p} at most {seconds * 1e3:g} ms" for p, seconds in _ordered(limits))
 
 
-def broken(limits: Limits, times: Histogram) -> list[Percentile]:
+def broken(limits: Limits, times: Sample) -> list[Percentile]:
     """The percentiles that are over their limits; what never came is over every limit."""
     return [p for p, seconds in _ordered(limits) if (t := times.percentile(p)) is None or t > round(seconds * 1e9)]
 
 
-def shown(limits: Limits, times: Histogram) -> str:
+def shown(limits: Limits, times: Sample) -> str:
     """`p50 1.2 ms, p99 never, of 500`."""
     return ", ".join(f"{p} {_ms(times.percentile(p))}" for p, _ in _ordered(limits)) + f", of {len(times)}"
 
 
-def status_of(limits: Limits, at_best: Histogram, at_worst: Histogram) -> Status:
+def status_of(limits: Limits, at_best: Sample, at_worst: Sample) -> Status:
     """What is broken even at best has failed; what is kept even at worst has passed; else nobody can tell.
 
     Without a single value it is inconclusive.

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 
 from midsession.checks import limits, words
 from midsession.checks.base import Check
-from midsession.core.histogram import Histogram, Percentile
 from midsession.core.history import History
 from midsession.core.record import Event, Record
 from midsession.core.refers import Players, StepId
+from midsession.core.sample import Percentile, Sample
 from midsession.core.verdict import Finding, Status
 
 
@@ -59,7 +59,7 @@ class Recovery(Check):
     def judge(self, history: History) -> Finding:
         """Look for each client's first sign of recovery."""
         origin_ns = history.instant(self.recovery.since)
-        there = [c for c in history.clients_of(self.recovery.of) if not history.was_over(c, origin_ns)]
+        there = [c for c in history.clients_of(self.recovery.of) if _was_there(history, c, origin_ns)]
         firsts = {client: self._first(history, client, origin_ns) for client in there}
         clients = [c for c, first in firsts.items() if first is None or _had_to(history, c, origin_ns, first)]
         found = {client: firsts[client] for client in clients}
@@ -69,9 +69,9 @@ class Recovery(Check):
         soonest = [max(0, history.outcomes[client].known_until_ns - origin_ns) for client in unknown]
         back = sorted((r for r in found.values() if r), key=lambda r: r.t_ns)
         took = [r.t_ns - origin_ns for r in back]
-        at_worst = Histogram(took, never=len(missing))
+        at_worst = Sample(took, never=len(missing))
         stalls = [history.stalled_ns(origin_ns, r.t_ns) for r in back]
-        at_best = Histogram(
+        at_best = Sample(
             [*(t - stalled for t, stalled in zip(took, stalls, strict=True)), *soonest],
             never=len(missing) - len(unknown),
         )
@@ -104,7 +104,7 @@ class Recovery(Check):
         least_ns = round(min(self.at_most_s.values()) * 1e9)
         return [*missing, *words.who(r for r in back if r.t_ns - origin_ns > least_ns)]
 
-    def _seen(self, history: History, clients: list[str], missing: list[str], times: Histogram, origin_ns: int) -> str:
+    def _seen(self, history: History, clients: list[str], missing: list[str], times: Sample, origin_ns: int) -> str:
         if not clients:
             had = f"no client of {self.recovery.of} had to recover from {self.recovery.since}"
             return f"nothing in scope: {had}; it met no session, and no attempt failed after it"
@@ -116,6 +116,12 @@ class Recovery(Check):
         if outcome.word == "info":
             return outcome.reason
         return words.seen_instead([r for r in history.of_client(client) if r.t_ns >= origin_ns], origin_ns)
+
+
+def _was_there(history: History, client: str, origin_ns: int) -> bool:
+    """Whether it was in its session at the instant or later: a client that never began had nothing to recover from."""
+    began = bool(history.connections.get(client)) or not history.events(Event.DONE).client(client)
+    return began and not history.was_over(client, origin_ns)
 
 
 def _had_to(history: History, client: str, origin_ns: int, first: Record) -> bool:

@@ -224,7 +224,7 @@ class Late:
 
 
 def _filled(value: object) -> object:
-    """A value; for none, where that is allowed, the empty mapping that it stands for: `Model | None` would keep None."""
+    """A value; for none, where that is allowed, the empty mapping for which it stands (`Model | None` keeps None)."""
     return {} if value is None else value
 
 

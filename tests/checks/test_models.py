@@ -118,6 +118,18 @@ def test_the_item_is_the_first_group_or_the_match_or_the_text() -> None:
     assert judged(w, "kept", matches=None).status is Status.FAIL
 
 
+def test_a_reader_that_marks_no_read_leaves_the_beginning_unknown() -> None:
+    """It is said so, and not that the writes came too late."""
+    w = World(writers=1, readers=1)
+    writer, seer = w.client("writers-1").connects(0.1), w.client("readers-1").connects(2.0)
+    writer.says("sent", 0.2, n=1, text="PUT w1\n", **{"as": "write"})
+    writer.says("replied", 0.3, n=1, text="OK", rtt_ns=1, ok="write").closes(0.4).ends(0.5)
+    seer.says("sent", 2.1, n=1, text="READ 1\n")
+    seer.says("replied", 2.2, n=1, text="w1", rtt_ns=1, ok="read").closes(2.3).ends(2.4)
+    with pytest.raises(CannotTell, match="nobody knows when the reading began"):
+        judged(w, "kept")
+
+
 # --- once, in_order ---
 
 

@@ -41,9 +41,9 @@ def test_latency_within_its_limits_passes_with_its_percentiles() -> None:
     """The support is the number of replies; the slowest is the witness."""
     w = talk(1, 2, 3, 40)
     w.client("talkers-1").closes(0.9).ends(0.95)
-    finding = latency(w, {"p50": 0.00201, "max": 0.0401})
+    finding = latency(w, {"p50": 0.002, "max": 0.04})
     assert (finding.status, finding.support) == (Status.PASS, 4)
-    assert finding.seen == "p50 2.001 ms, max 40.000 ms, of 4"
+    assert finding.seen == "p50 2.000 ms, max 40.000 ms, of 4"
     assert finding.witnesses[0].fields["rtt_ns"] == 40 * MS
     assert finding.measures["max_ms"] == 40.0
 
@@ -202,3 +202,12 @@ def test_limits_that_cannot_be_meant_are_refused(kind: str, at_most: dict[str, f
     """None, contradicting ones, an unknown percentile."""
     with pytest.raises(ValueError, match=r"at most|p42|contradict"):
         build(kind, {kind: {"of": "talkers", "since": "crash"}, "at_most_s": at_most})
+
+
+def test_who_never_began_has_nothing_to_recover_from() -> None:
+    """A group whose step never fired: stopped at the end without one attempt."""
+    w = World(talkers=2).step("crash", at=1.0)
+    w.client("talkers-1").ends(3.0, "stopped")
+    w.client("talkers-2").ends(3.0, "stopped")
+    finding = recovery(w, {"max": 1.0})
+    assert (finding.status, finding.support) == (Status.INCONCLUSIVE, 0)
