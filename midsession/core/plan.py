@@ -95,7 +95,7 @@ class HalfClose(_Instruction, frozen=True, tag="half_close"):
 
 
 class End(_Instruction, frozen=True, tag="end"):
-    """End gracefully: send FIN, wait for the peer's FIN for `within_s`, close."""
+    """End gracefully: send FIN, hear the peer until its FIN, close; a FIN after `within_s` is a `protocol_error`."""
 
     within_s: float = 10.0
 

@@ -76,6 +76,7 @@ class HalfClose(msgspec.Struct, frozen=True):
 
 class End(msgspec.Struct, frozen=True):
     within_ns: int
+    within_s: float
 
 
 class Abort(msgspec.Struct, frozen=True):
@@ -217,7 +218,7 @@ def _payload(payload: plan.Payload) -> tuple[bytes | None, Template | None]:
 
 
 def _end(step: plan.End) -> End:
-    return End(nanoseconds(step.within_s))
+    return End(nanoseconds(step.within_s), step.within_s)
 
 
 def _wait(step: plan.Wait, _: Connect) -> Pause | Await:

@@ -117,13 +117,17 @@ def test_a_script_without_an_end_ends_gracefully() -> None:
     assert stage.news()[-5:] == ["fin", "end", "close", "closed had_error=False", "done outcome=ok"]
 
 
-def test_a_peer_that_never_ends_is_closed_after_the_time() -> None:
-    """`end` waits for the peer's FIN as long as it says, and closes then."""
-    stage = Stage(p.End(within_s=2)).begin().connected()
-    assert stage.after(1.9).news() == [*MET, "fin"]
-    assert stage.after(0.1).news() == ["close"]
+@pytest.mark.parametrize("script", [[p.End(within_s=2)], []])
+def test_a_peer_that_never_ends_is_a_protocol_error_in_time(script: list[p.Instruction]) -> None:
+    """`end` waits for the peer's FIN as long as it says, and then says that it did not come; so does a script's end."""
+    within_s = 2 if script else 10
+    stage = Stage(*script, on_loss=BACKOFF).begin().connected()
+    assert stage.after(within_s - 0.1).news() == [*MET, "fin"]
+    stage.data("what it still has to say is no end")
+    assert stage.after(0.1).news() == ["received", "protocol_error expected=eof got=None", "close"]
+    assert stage.records[-1][2]["within_s"] == within_s
     assert stage.after(1.0).news() == ["abort"]
-    assert stage.closed().news() == ["closed had_error=False", "done outcome=ok"]
+    assert stage.closed().news() == ["closed had_error=False", "done outcome=protocol_error"]
 
 
 def test_what_came_with_the_fin_counts_before_the_loss() -> None:

@@ -113,12 +113,12 @@ class Wait(Model):
 
 
 class End(Model):
-    """End gracefully: send FIN, wait for the peer's FIN, close."""
+    """End gracefully: send FIN, hear the peer until its FIN, close."""
 
     empty: ClassVar[bool] = True
 
     within_s: Duration = 10.0
-    """How long the peer may take to end its side."""
+    """How long the peer may take to end its side; longer is a `protocol_error`, and ends the session."""
 
 
 class Read(Model):

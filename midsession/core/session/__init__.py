@@ -142,7 +142,7 @@ TABLE: dict[State, tuple[Handler, ...]] = {
     State.FLUSHING: _row(**_SENDING, drained=Session._run),
     State.YIELDED: _row(**_HEARING, timer=Session._run),
     State.ENDING: _row(
-        data=Session._heard, eof=Session._hear_final_end, closed=Session._destroyed_ending, timer=Session._close
+        data=Session._heard, eof=Session._hear_final_end, closed=Session._destroyed_ending, timer=Session._end_late
     ),
     State.CLOSING: _row(
         data=Session._ignore,

@@ -202,6 +202,13 @@ class Connecting(Base):
         self._take_fin()
         self._close()
 
+    def _end_late(self) -> None:
+        """The peer has not ended its side in time: no orderly end, unless the session was stopped from outside."""
+        if self._outcome != "stopped":
+            self._tell("protocol_error", {"expected": "eof", "got": None, "within_s": self._op.within_s})
+            self._outcome = "protocol_error"
+        self._close()
+
     def _end_within(self, within_ns: int) -> None:
         if self._choked:
             self._unchoke()

@@ -172,6 +172,7 @@ class Stepping(Expecting):
         if self._link is DEAD:
             self._lose(str(self._pending))
         else:
+            self._op = op
             self._end_within(op.within_ns)
         return False
 
