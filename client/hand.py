@@ -48,7 +48,7 @@ def job(wish: Wish) -> Job:
     if wish.reconnect:
         script.append(plan.End(within_s=_END_WITHIN_S))
     else:
-        script += [plan.HalfClose(), plan.Expect(within_s=_END_WITHIN_S, eof=True)]
+        script += [plan.HalfClose(), plan.Expect(within_s=_END_WITHIN_S, eof=True, drain=True)]
     clients = [plan.ClientPlan(n, 0.0, plan.substream(0, "client", str(n))) for n in range(1, wish.clients + 1)]
     policy = plan.Reconnect(first_s=0.5, max_s=5.0, attempts=1_000_000) if wish.reconnect else None
     group = plan.GroupPlan("client", wish.host, wish.port, script, clients, policy, wish.timeout_s)

@@ -140,8 +140,17 @@ class Count(Matcher):
         return f"{self.count} bytes"
 
 
-class Eof(Matcher):
-    """The peer's FIN. Bytes before it are heard and passed over."""
+class Ending(Matcher):
+    """Base of what waits for the peer's end. Bytes before it violate the expect, unless it `drains` them."""
+
+    __slots__ = ("drains",)
+
+    def __init__(self, drains: bool = False) -> None:
+        self.drains = drains
+
+
+class Eof(Ending):
+    """The peer's FIN."""
 
     __slots__ = ()
 
@@ -149,8 +158,8 @@ class Eof(Matcher):
         return "eof"
 
 
-class Reset(Matcher):
-    """The peer's RST. Bytes before it are heard and passed over."""
+class Reset(Ending):
+    """The peer's RST."""
 
     __slots__ = ()
 
@@ -167,6 +176,8 @@ class Nothing(Matcher):
         return "nothing"
 
 
+_ENDINGS: dict[str, type[Ending]] = {"eof": Eof, "reset": Reset}
+
 _BUILDERS: dict[str, Callable[[Any], Matcher]] = {
     "line": Line,
     "contains": Contains,
@@ -175,18 +186,22 @@ _BUILDERS: dict[str, Callable[[Any], Matcher]] = {
     "exact": Exact,
     "hex": lambda digits: Exact(hexadecimal=digits),
     "bytes": Count,
-    "eof": lambda _: Eof(),
-    "reset": lambda _: Reset(),
     "nothing": lambda _: Nothing(),
 }
 
 
 def matcher(expect: Expect) -> Matcher:
     """Build the one matcher that `expect` sets. Raises ValueError, with a text for people, for one that cannot be."""
-    given = [name for name in _BUILDERS if getattr(expect, name) not in (None, False)]
+    kinds = [*_BUILDERS, *_ENDINGS]
+    given = [name for name in kinds if getattr(expect, name) not in (None, False)]
     if len(given) != 1:
-        raise ValueError(f"an expect has exactly one of {', '.join(_BUILDERS)}; this one has {len(given)}")
-    return _BUILDERS[given[0]](getattr(expect, given[0]))
+        raise ValueError(f"an expect has exactly one of {', '.join(kinds)}; this one has {len(given)}")
+    (kind,) = given
+    if kind in _ENDINGS:
+        return _ENDINGS[kind](expect.drain)
+    if expect.drain:
+        raise ValueError(f"an expect of {kind} cannot drain: that is for {' and '.join(_ENDINGS)}")
+    return _BUILDERS[kind](getattr(expect, kind))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -209,5 +224,17 @@ def _regex(pattern: str) -> Callable[[str], Any]:
     return search
 
 
-__all__ = ["LINE_LIMIT_BYTES", "Contains", "Count", "Eof", "Exact", "Glob", "Line", "Lines", "Matcher", "Nothing"]
+__all__ = [
+    "LINE_LIMIT_BYTES",
+    "Contains",
+    "Count",
+    "Ending",
+    "Eof",
+    "Exact",
+    "Glob",
+    "Line",
+    "Lines",
+    "Matcher",
+    "Nothing",
+]
 __all__ += ["Regex", "Reset", "matcher"]

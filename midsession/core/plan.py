@@ -65,7 +65,8 @@ class Expect(_Instruction, frozen=True, tag="expect"):
 
     Exactly one of the matchers is set. `line`, `contains`, `glob` and `regex` take the next line; `exact` and `hex`
     take exactly as many bytes as they hold; `bytes` takes that many bytes, whatever they are; `eof` and `reset` wait
-    for the peer's FIN or RST; `nothing` holds when no byte arrives for `within_s`. Text may hold placeholders.
+    for the peer's FIN or RST, and with `drain` pass over all bytes before it; `nothing` holds when no byte arrives for
+    `within_s`. Text may hold placeholders.
     """
 
     within_s: float
@@ -79,6 +80,7 @@ class Expect(_Instruction, frozen=True, tag="expect"):
     eof: bool = False
     reset: bool = False
     nothing: bool = False
+    drain: bool = False
     ok: str | None = None
     """`write`, `read`: stands in the `replied` record when it is met."""
 

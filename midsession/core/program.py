@@ -14,7 +14,7 @@ import msgspec
 
 from midsession.core import plan
 from midsession.core.awaited import awaited, operations, takes_bytes
-from midsession.core.match import Count, Eof, Exact, Lines, Matcher, Nothing, Reset, matcher
+from midsession.core.match import Ending, Eof, Lines, Matcher, Reset, matcher
 from midsession.core.template import Template
 from midsession.core.wire import describe
 
@@ -125,7 +125,8 @@ class Program(msgspec.Struct, frozen=True):
     """What all sessions of a group run.
 
     `eof_ahead`, `reset_ahead`, `data_ahead` tell for each address whether, from there up to the next `connect`, the
-    script may still expect the peer's FIN, its RST, any bytes. `paced` says that some step says how to read.
+    script may still expect the peer's FIN, its RST, any bytes or that there are none. `paced` says that some step says
+    how to read.
     """
 
     ops: tuple[Op, ...]
@@ -147,7 +148,7 @@ def compile_program(group: plan.GroupPlan) -> Program:
         on_loss=group.on_loss,
         eof_ahead=_ahead(ops, lambda op: _expects(op, Eof)),
         reset_ahead=_ahead(ops, lambda op: _expects(op, Reset)),
-        data_ahead=_ahead(ops, lambda op: _expects(op, Lines, Exact, Count, Nothing)),
+        data_ahead=_ahead(ops, _minds_bytes),
         paced=any(isinstance(op, Read) for op in ops),
     )
 
@@ -239,6 +240,11 @@ _ONE: dict[type[Any], Callable[[Any, Connect], Op]] = {
 
 def _expects(op: Op, *kinds: type[Matcher]) -> bool:
     return isinstance(op, Expect) and isinstance(op.matcher, kinds)
+
+
+def _minds_bytes(op: Op) -> bool:
+    """Whether it must know of bytes that came before it."""
+    return isinstance(op, Expect) and not (isinstance(op.matcher, Ending) and op.matcher.drains)
 
 
 def _next(ops: tuple[Op, ...], address: int) -> Iterable[int]:

@@ -107,6 +107,7 @@ def test_the_design_compiles_as_it_is_printed() -> None:
             plan.Send(plan.Payload(random_bytes=1024), slice_bytes=5, pause_s=0.001),
         ),
         ("expect: eof", plan.Expect(10.0, eof=True)),
+        ("expect: {eof: true, drain: true}", plan.Expect(10.0, eof=True, drain=True)),
         ("expect: {reset: true, within: 1s}", plan.Expect(1.0, reset=True)),
         ("expect: {nothing: true, within: 1s}", plan.Expect(1.0, nothing=True)),
         ("expect: {bytes: 3B}", plan.Expect(10.0, bytes=3)),

@@ -26,6 +26,8 @@ _LEAF: list[p.Instruction] = [
     p.Expect(0.5, bytes=3),
     p.Expect(0.5, eof=True),
     p.Expect(0.5, reset=True),
+    p.Expect(0.5, eof=True, drain=True),
+    p.Expect(0.5, reset=True, drain=True),
     p.Expect(0.5, nothing=True),
     wait(0.3),
     p.Wait(signal="s"),

@@ -142,6 +142,7 @@ CASES: list[tuple[str, str, str, int]] = [
     ("{line: world, within: 1s}", "{eof: false}", "unknown-word", 10),
     ("{line: world, within: 1s}", "{nothing: true}", "missing-key", 10),
     ("{line: world, within: 1s}", "nothing", "missing-key", 10),
+    ("{line: world, within: 1s}", "{line: world, drain: true}", "choose-one", 10),
     ("{line: world, within: 1s}", "{bytes: 12}", "missing-unit", 10),
     ("{line: world, within: 1s}", "{regex: '(?=x)'}", "bad-regex", 10),
     ("{line: world, within: 1s}", "{regex: '(?<!x)y'}", "bad-regex", 10),

@@ -259,6 +259,34 @@ def test_an_expected_rst_is_no_loss() -> None:
         assert stage.news() == [*MET, "error how=reset", "closed had_error=True", "done outcome=ok"]
 
 
+@pytest.mark.parametrize("end", ["eof", "reset"])
+@pytest.mark.parametrize("early", [False, True])
+def test_bytes_before_an_expected_end_are_a_protocol_error(end: str, early: bool) -> None:
+    """The end is to come next; whatever else comes, while it is waited for or before, breaks that promise."""
+    expect = p.Expect(1, eof=end == "eof", reset=end == "reset")
+    stage = Stage(*([wait(1)] if early else []), expect).begin().connected().data("not yet")
+    getattr(stage, end)() if early else None
+    stage.after(1)
+    assert f"protocol_error expected={end} got=not yet" in stage.tape
+    assert "lost" not in stage.events()
+
+
+@pytest.mark.parametrize("end", ["eof", "reset"])
+@pytest.mark.parametrize("early", [False, True])
+def test_bytes_before_an_expected_end_can_be_passed_over(end: str, early: bool) -> None:
+    """Where the script says so, however many they are; nothing is held of them, and nobody stops reading."""
+    expect = p.Expect(1, eof=end == "eof", reset=end == "reset", drain=True)
+    stage = Stage(*([wait(1)] if early else []), expect).begin().connected()
+    for _ in range(4):
+        stage.data(b"x" * 50_000)
+    assert stage.reading == "normal"
+    getattr(stage, end)()
+    stage.after(1)
+    if stage.open:
+        stage.closed()
+    assert stage.outcome == "ok"
+
+
 def test_a_broken_pipe_after_the_fin_is_that_fin() -> None:
     """EOF seen, the second send meets EPIPE: lost by eof, for that is how the peer went."""
     sends = p.Repeat(times=9, script=[line("x"), wait(1)])

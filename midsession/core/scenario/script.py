@@ -87,6 +87,8 @@ class Expect(Model):
     """The peer resets the connection (RST)."""
     nothing: Yes | None = None
     """No byte comes for `within`."""
+    drain: Yes | None = None
+    """With `eof` or `reset`: whatever the peer still says before is passed over."""
     within_s: Duration = 10.0
     """How long it may take to be met; with `nothing`, how long nothing must come."""
     ok: Operation | None = None
@@ -98,6 +100,8 @@ class Expect(Model):
         yield from super()._odd(mapping)
         if "nothing" in mapping and "within" not in mapping:
             yield (), Wrong("missing-key", "for how long must nothing come?", "write {nothing: true, within: 500ms}")
+        if "drain" in mapping and not {"eof", "reset"} & mapping.keys():
+            yield ("drain",), Wrong("choose-one", "only what comes before an end is drained", "add 'eof: true'")
 
 
 class Wait(Model):

@@ -137,7 +137,8 @@ class Expecting(Connecting):
         return self._met(op, head)
 
     def _attempt_eof(self, op: ops.Expect) -> bool | None:
-        self._inbox.clear()
+        if not self._nothing_before(op):
+            return self._violate(op, self._inbox.peek())
         if not self._eof:
             return None
         if self._pending == "eof" and self._link is DEAD:
@@ -147,11 +148,19 @@ class Expecting(Connecting):
         return True
 
     def _attempt_reset(self, op: ops.Expect) -> bool | None:
-        self._inbox.clear()
+        if not self._nothing_before(op):
+            return self._violate(op, self._inbox.peek())
         if self._pending != "reset":
             return None
         self._tell_closed(True)
         return True
+
+    def _nothing_before(self, op: ops.Expect) -> bool:
+        """Whether the peer's end is what comes next: no byte stands before it, or those that do are passed over."""
+        matcher: match.Ending = op.matcher  # type: ignore[assignment]
+        if matcher.drains:
+            self._inbox.clear()
+        return not self._inbox.held
 
     def _attempt_nothing(self, op: ops.Expect) -> bool | None:
         return self._violate(op, self._inbox.peek()) if len(self._inbox) else None
