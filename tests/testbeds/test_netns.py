@@ -256,24 +256,28 @@ def test_an_interrupted_run_keeps_its_logs_and_leaves_nothing(harness: subproces
     assert (directory / "report.html").exists()
 
 
-def test_the_machine_s_own_network_is_never_touched(tmp_path: Path) -> None:
-    """L4: links, addresses, routes, rules and mounts are the same before, during and after a run.
+@pytest.mark.parametrize("fault", ["partition", "delay", "flap", "readdress"])
+def test_the_machine_s_own_network_is_never_touched(tmp_path: Path, fault: str) -> None:
+    """L4: links, addresses, routes, rules and mounts are the same before, during and after a run, and while a fault
+    that writes rules, queues packets, switches links or moves addresses is in force.
 
     The machine is one of our own (a user, network and mount namespace with a bridge and rules), so that nobody else
     changes it meanwhile.
     """
     machine = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
-    command = [sys.executable, "-m", "tests.testbeds.untouched", str(tmp_path)]
-    done = subprocess.run([*machine, *command], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    scenario = ROOT / "scenarios/faults" / f"{fault}.scenario.yaml"
+    command = [sys.executable, "-m", "tests.testbeds.untouched", str(tmp_path), str(scenario)]
+    done = subprocess.run([*machine, *command], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    first, *later = json.loads(done.stdout)
+    seen = json.loads(done.stdout)
+    first = seen.pop("before")
     assert "br9" in first["ip -j link"]
     assert "rule-of-the-machine" in first["nft list ruleset"]
     assert "192.0.2.9" in first["iptables-save"]
     assert "7Mbit" in first["tc qdisc show"]
-    assert len(later) >= 6
-    for state in later:
-        assert state == first
+    assert len(seen) >= 6
+    assert seen.keys() >= {"effective", "after"}
+    assert {when for when, state in seen.items() if state != first} == set()
 
 
 def test_no_privilege_is_needed(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Run a scenario on netns and print, as JSON, what a machine's links, rules and mounts were before, during and after.
 
-To be run as root of a network namespace of its own, see `test_netns`.
+To be run as root of a network namespace of its own, see `test_netns`: with the folder of the runs, and the scenario.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from midsession.core.record import Event, Record
 from midsession.language import plans
 from midsession.runner import Listener, run_plan
 from midsession.testbeds.netns import NetnsTestbed
 
-SCENARIO = Path(__file__).parents[2] / "scenarios/lesson/client-ends-first.scenario.yaml"
 LOOKS = (
     ["ip", "-j", "link"],
     ["ip", "-j", "address"],
@@ -48,19 +48,23 @@ def mounts() -> list[str]:
 
 
 class Looker(Listener):
-    """Looks at each phase of a run."""
+    """Looks at each phase of a run, and while its faults are in force."""
 
     def __init__(self) -> None:
-        self.seen: list[dict[str, str]] = []
+        self.seen: dict[str, dict[str, str]] = {}
 
     def on_phase(self, phase: str) -> None:
-        self.seen.append(look())
+        self.seen[phase] = look()
+
+    def on_record(self, record: Record) -> None:
+        if record.event == Event.EFFECTIVE:
+            self.seen[record.event] = look()
 
 
-async def perform(runs: Path, looker: Looker) -> None:
+async def perform(runs: Path, scenario: Path, looker: Looker) -> None:
     testbed = NetnsTestbed()
     try:
-        await run_plan(plans(SCENARIO, 1)[0], testbed, runs, looker)
+        await run_plan(plans(scenario, 1)[0], testbed, runs, looker)
     finally:
         await testbed.shut()
 
@@ -71,8 +75,8 @@ def main() -> None:
     subprocess.run(["nft", "-f", "-"], input=RULES, text=True, check=True)
     looker = Looker()
     before = look()
-    asyncio.run(perform(Path(sys.argv[1]), looker))
-    json.dump([before, *looker.seen, look()], sys.stdout)
+    asyncio.run(perform(Path(sys.argv[1]), Path(sys.argv[2]), looker))
+    json.dump({"before": before, **looker.seen, "after": look()}, sys.stdout)
 
 
 if __name__ == "__main__":
