@@ -89,9 +89,10 @@ def run_on(clock: FakeClock, main: Coroutine[Any, Any, T]) -> T:
 class FakeHost:
     """A host whose agent and program are simulated. Programs start in `start_s`, and `obey` says what they do.
 
-    A client program never listens, and exits with code 0 after `life_s`. `deaf` names the kinds of requests that are
-    never answered, `idle` those that are answered and not carried out, `sick` those that are refused; `log` is every
-    request, in order.
+    A client program never listens, and exits with code 0 after `life_s`. `takes_s` is how long the answers to kinds of
+    requests take. `deaf` names those that are never answered, `idle` those that are answered and not carried out,
+    `sick` those that are refused; to ask for one of `mistaken` raises ZeroDivisionError. `log` is every request, in
+    order.
     """
 
     clock = "fake/time:[1]"
@@ -105,7 +106,9 @@ class FakeHost:
         self.deaf: set[type[Any]] = set()
         self.idle: set[type[Any]] = set()
         self.sick: set[type[Any]] = set()
+        self.mistaken: set[type[Any]] = set()
         self.start_s = 0.2
+        self.takes_s: dict[type[Any], float] = {}
         self.life_s: float | None = None
         self.events: frozenset[str] = frozenset()
         self.running = self.listens = False
@@ -116,13 +119,15 @@ class FakeHost:
     def ask(self, request: Request) -> Awaitable[Reply]:
         """Carry it out at once, answer in the loop's next round."""
         self.log.append(request)
+        if type(request) in self.mistaken:
+            raise ZeroDivisionError(f"ours, in {type(request).__name__}")
         answer = asyncio.get_running_loop().create_future()
         answer.add_done_callback(lambda f: f.cancelled() or f.exception())
         if type(request) not in self.deaf:
             error = self._refusal(request)
             if error is None and type(request) not in self.idle:
                 self._carry_out(request)
-            asyncio.get_running_loop().call_soon(self._give, answer, error)
+            asyncio.get_running_loop().call_later(self.takes_s.get(type(request), 0.0), self._give, answer, error)
         return answer
 
     def says(self, event: str, writer: str = "agent", client: str | None = None, **fields: Any) -> None:
@@ -278,8 +283,9 @@ class FakeTestbed:
         self.clients: list[FakeClient] = []
         self.lacks: EnvironmentLacks | None = None
         self.unable: dict[str, str] = {}
+        self.collect_error: Exception | None = None
         self.close_error: Exception | None = None
-        self.collect_takes_s = 0.0
+        self.collect_takes_s = self.close_takes_s = 0.0
         self.peer = "10.0.0.2:4000"
         self._count, self._prepare = fleets, prepare
 
@@ -311,10 +317,13 @@ class FakeTestbed:
         """Take as long as `collect_takes_s` says."""
         self.calls.append("collect")
         await _later(self.collect_takes_s)
+        if self.collect_error is not None:
+            raise self.collect_error
 
     async def close(self) -> None:
-        """Take the hosts away."""
+        """Take the hosts away, in as long as `close_takes_s` says."""
         self.calls.append("close")
+        await _later(self.close_takes_s)
         if self.close_error is not None:
             raise self.close_error
 

@@ -562,6 +562,77 @@ def test_a_mistake_of_ours_comes_out_after_everything_was_taken_down(tmp_path: P
     assert stage.lasted_s < 5
 
 
+def mistaken(*where: type[Any] | str) -> Callable[[FakeTestbed], None]:
+    """A testbed whose hosts, or the testbed itself, make mistakes when they are asked for these."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        error = ZeroDivisionError("ours")
+        testbed.collect_error = error if "collect" in where else None
+        testbed.close_error = error if "close" in where else None
+        for host in (*testbed.services.values(), *testbed.fleets):
+            host.mistaken = {kind for kind in where if isinstance(kind, type)}
+
+    return prepare
+
+
+@pytest.mark.parametrize("where", [Thaw, Stop, Finish, "collect", "close"])
+def test_a_mistake_in_one_stage_of_the_end_keeps_no_other_from_being_done(
+    tmp_path: Path, where: type[Any] | str
+) -> None:
+    """It comes out when everything is down: the log has its trailer, and run.json says that it was an error."""
+    plan = plan_of(step("hang", At(at_s=1.0), "pause"), goodbye(At(at_s=2.0)))
+    stage = Stage(plan, tmp_path, mistaken(where))
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        stage.run()
+    assert stage.testbed.calls == ["open", "collect", "close"]
+    assert {type(stage.testbed.host(name).log[-1]) for name in ("server", "client-1")} == {Finish}
+    (result,) = stage.listener.results
+    assert own_records(result)[-1].event == "note"
+    assert result.why_ended == "error"
+    assert result.problems
+    assert all("ZeroDivisionError('ours" in problem for problem in result.problems)
+    assert facts(result)["ended"]
+    assert facts(result)["problems"] == result.problems
+
+
+def test_one_host_that_fails_keeps_no_other_from_finishing(tmp_path: Path) -> None:
+    """Nothing is collected before every host has had its time to end its log."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.host("server").mistaken = {Finish}
+        testbed.host("client-1").takes_s[Finish] = 5.0
+        collect = testbed.collect
+
+        async def noting(directory: Path) -> None:
+            collected.append(testbed.clock())
+            await collect(directory)
+
+        testbed.collect = noting  # type: ignore[method-assign]
+
+    collected: list[int] = []
+    stage = Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path, prepare)
+    with pytest.raises(ZeroDivisionError):
+        stage.run()
+    (ended,) = [r.t_ns for r in own_records(stage.listener.results[0]) if r.event == "ended"]
+    assert collected[0] - ended >= 5e9
+
+
+def test_a_listener_that_makes_a_mistake_at_the_end_leaves_no_host(tmp_path: Path) -> None:
+    """The first of its mistakes comes out, after everything was taken down."""
+    stage = Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path)
+
+    def breaks(phase: str) -> None:
+        stage.listener.phases.append(phase)
+        if phase in ("end", "collect"):
+            raise ZeroDivisionError(phase)
+
+    stage.listener.on_phase = breaks  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError, match="end"):
+        stage.run()
+    assert stage.listener.phases[-2:] == ["end", "collect"]
+    assert stage.testbed.calls == ["open", "collect", "close"]
+
+
 def test_a_run_that_is_not_done_in_time_says_what_was_missing(tmp_path: Path) -> None:
     """`timeout`, and every step that never fired with what it waited for."""
     when = OnEvent(event="replied", of="talkers", count=10**6)

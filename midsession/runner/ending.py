@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import contextlib
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from midsession.agent.protocol import Finish, Stop
+from midsession.agent.protocol import Finish, Request, Stop
 from midsession.core.record import Event
 from midsession.errors import HarnessError, MidsessionError
 from midsession.ledger import wall_clock
 from midsession.runner.beginning import Beginning
 from midsession.runner.breaking import REFUSED
 from midsession.runner.listener import RunResult
+from midsession.testbeds import Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,7 @@ class Ending(Beginning):
     async def _take_down(self) -> RunResult:
         self._end("error")  # unless there is a better reason by now
         self._listener.on_phase("end")
-        unfired = self._conductor.missing()
-        self._write(Event.ENDED, {"why": self._over.result(), "unfired": unfired})
+        unfired = self._conclude()
         self._ending = True
         self._injections.clear()
         if self._timer is not None:
@@ -65,8 +66,17 @@ class Ending(Beginning):
         self._ledger.close()
         return self._result(unfired)
 
+    def _conclude(self) -> list[dict[str, str]]:
+        """Write why it is over; the steps that never fired."""
+        unfired: list[dict[str, str]] = []
+        with self._going_on("what never fired"):
+            unfired = self._conductor.missing()
+        self._write(Event.ENDED, {"why": self._over.result(), "unfired": unfired})
+        return unfired
+
     def _result(self, unfired: list[dict[str, str]]) -> RunResult:
-        why = "interrupted" if self._urgency else "error" if self._problems else self._over.result()
+        failed = self._problems or self._crash is not None
+        why = "interrupted" if self._urgency else "error" if failed else self._over.result()
         result = RunResult(self._place.run, self._place.directory, why, unfired, self._problems)
         self._save(ended=wall_clock(), why_ended=why, unfired=unfired, problems=self._problems)
         self._listener.on_end(result)
@@ -79,16 +89,18 @@ class Ending(Beginning):
 
     async def _stop(self, hosts: Sequence[str]) -> None:
         running = [name for name in hosts if self._cast.programs[name].running]
-        asked = [self._cast.host(name).ask(Stop(id=0, grace_s=self._cast.grace_s(name))) for name in running]
-        for outcome in await asyncio.gather(*asked, return_exceptions=True):
-            refused = isinstance(outcome, HarnessError) and outcome.slug == REFUSED  # it went by itself
-            if isinstance(outcome, BaseException) and not refused:
-                raise outcome
+        wrong = await _ask_all(
+            (self._cast.host(name), Stop(id=0, grace_s=self._cast.grace_s(name))) for name in running
+        )
+        for error in wrong:
+            if not (isinstance(error, HarnessError) and error.slug == REFUSED):  # else it went by itself
+                raise error
 
     async def _finish(self) -> None:
         """Every agent's log gets its trailer, also where nobody played."""
         hosts = (*self._testbed.services.values(), *self._testbed.foreign.values(), *self._testbed.fleets)
-        await asyncio.gather(*(host.ask(Finish(id=0)) for host in hosts))
+        for error in await _ask_all((host, Finish(id=0)) for host in hosts):
+            raise error
 
     async def _drop_tasks(self) -> None:
         for task in self._tasks:
@@ -109,8 +121,29 @@ class Ending(Beginning):
                 if limit_s:
                     self._problem(f"{name}: not within {limit_s:g} s")
                 return
-        error = task.exception()
-        if isinstance(error, MidsessionError | OSError | ExceptionGroup):
+        if task.cancelled():
+            self._problem(f"{name}: broken off")
+            return
+        with self._going_on(name):
+            task.result()
+
+    @contextlib.contextmanager
+    def _going_on(self, name: str) -> Iterator[None]:
+        """What goes wrong in here is a problem; a mistake of ours is raised at the end besides."""
+        try:
+            yield
+        except (MidsessionError, OSError, ExceptionGroup) as error:
             self._problem(f"{name}: {error}")
-        elif error is not None:
-            raise error
+        except Exception as error:  # noqa: BLE001 - raised at the end
+            self._problem(f"{name}: {error!r}")
+            self._crashes(error)
+
+
+async def _ask_all(asked: Iterable[tuple[Host, Request]]) -> list[BaseException]:
+    """Ask each of these hosts, and wait for all of them; what went wrong."""
+
+    async def ask(host: Host, request: Request) -> None:
+        await host.ask(request)
+
+    outcomes = await asyncio.gather(*(ask(*each) for each in asked), return_exceptions=True)
+    return [outcome for outcome in outcomes if outcome is not None]

@@ -142,15 +142,18 @@ class Life:
         if isinstance(error, HarnessError):
             self._problem(str(error))
         elif isinstance(error, Exception):
-            self._crash = error
-            self._end("error")
+            self._crashes(error)
 
     @contextlib.contextmanager
     def _crashing(self) -> Iterator[None]:
-        """A mistake of ours in a callback ends the run in order, and is raised at its end."""
+        """A mistake of ours in a callback, or a listener's, ends the run in order, and is raised at its end: whoever
+        calls us must go on, since the hosts are still to be taken down."""
         try:
             yield
-        except Exception as error:
-            self._crash = error
-            self._end("error")
-            raise
+        except Exception as error:  # noqa: BLE001 - raised at the end
+            self._crashes(error)
+
+    def _crashes(self, error: Exception) -> None:
+        """The first mistake is the one that is raised: the others may come of it."""
+        self._crash = self._crash or error
+        self._end("error")

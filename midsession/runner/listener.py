@@ -52,7 +52,8 @@ class Listener:
 class Later(Listener):
     """Hands records to a listener when what they made the run do is done: telling of a fault must not make it late.
 
-    In their order, and before whatever else the listener is told. `guard` is around each time that this is done.
+    In their order, and before whatever else the listener is told. `guard` is around whatever the listener does: it
+    takes what that raises.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class Later(Listener):
 
     def on_open(self, plan: Plan, run: str, directory: Path) -> None:
         """Nothing can have been told before."""
-        self._listener.on_open(plan, run, directory)
+        with self._guard():
+            self._listener.on_open(plan, run, directory)
 
     def on_record(self, record: Record) -> None:
         """Soon."""
@@ -78,17 +80,20 @@ class Later(Listener):
     def on_phase(self, phase: str) -> None:
         """Now."""
         self._tell()
-        self._listener.on_phase(phase)
+        with self._guard():
+            self._listener.on_phase(phase)
 
     def on_problem(self, text: str) -> None:
         """Now."""
         self._tell()
-        self._listener.on_problem(text)
+        with self._guard():
+            self._listener.on_problem(text)
 
     def on_end(self, result: RunResult) -> None:
         """Now."""
         self._tell()
-        self._listener.on_end(result)
+        with self._guard():
+            self._listener.on_end(result)
 
     def _tell(self) -> None:
         with self._guard():
