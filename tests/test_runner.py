@@ -633,6 +633,18 @@ def test_a_listener_that_makes_a_mistake_at_the_end_leaves_no_host(tmp_path: Pat
     assert stage.testbed.calls == ["open", "collect", "close"]
 
 
+@pytest.mark.parametrize(("needs_s", "problems"), [(33.0, []), (75.0, ["stop the services: not within 70 s"])])
+def test_a_grace_is_not_cut_short(tmp_path: Path, needs_s: float, problems: list[str]) -> None:
+    """A service that was promised a minute has that minute, and a stage of the end waits for it; not for ever."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.host("server").takes_s[Stop] = needs_s
+
+    stage = Stage(plan_of(goodbye(At(at_s=1.0)), grace_s=60.0), tmp_path, prepare)
+    assert stage.run().problems == problems
+    assert stage.lasted_s > 33
+
+
 def test_a_run_that_is_not_done_in_time_says_what_was_missing(tmp_path: Path) -> None:
     """`timeout`, and every step that never fired with what it waited for."""
     when = OnEvent(event="replied", of="talkers", count=10**6)
@@ -834,6 +846,38 @@ def test_interrupts_are_obeyed_in_time_even_when_nobody_answers(tmp_path: Path, 
     assert stage.lasted_s <= 5.0 + limit_s
     assert stage.testbed.calls[-1] == "close"
     assert own_records(result)
+
+
+@pytest.mark.parametrize(("times", "takes_s"), [(1, 5.5), (2, 1.2)])
+def test_an_interrupted_testbed_may_take_what_is_left_of_the_promise(
+    tmp_path: Path, times: int, takes_s: float
+) -> None:
+    """Other stages were quick, so that the last has more than its own share: nothing is cut, and nothing is wrong."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.close_takes_s = takes_s
+        interrupting(5.0, times)(testbed)
+
+    stage = Stage(plan_of(goodbye(At(at_s=30.0))), tmp_path, prepare)
+    result = stage.run()
+    assert (result.why_ended, result.problems) == ("interrupted", [])
+    assert not [r for r in own_records(result) if r.event == "note"]
+
+
+@pytest.mark.parametrize(("times", "limit_s"), [(1, 7.0), (2, 0.5 + 2.0)])
+def test_what_an_interrupt_cuts_short_is_a_note_and_no_failure(tmp_path: Path, times: int, limit_s: float) -> None:
+    """Who asked for it is told what was not waited for; the harness has not failed."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.collect_takes_s = testbed.close_takes_s = 1000.0
+        interrupting(5.0, times)(testbed)
+
+    stage = Stage(plan_of(goodbye(At(at_s=30.0))), tmp_path, prepare)
+    result = stage.run()
+    assert (result.why_ended, result.problems) == ("interrupted", [])
+    cut = [r.fields["text"].split(",")[0] for r in own_records(result) if r.event == "note"]
+    assert cut == ["collect: cut short by the interrupt", "close: cut short by the interrupt"]
+    assert stage.lasted_s <= 5.0 + limit_s
 
 
 def test_a_conductor_that_was_not_run_in_time_says_so(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.interrupts import heard
 from midsession.ledger import RunPlace, cannot_write
 from midsession.runner.beginning import FAULT_EVENTS
-from midsession.runner.ending import Ending
+from midsession.runner.ending import GONE_WITHIN_S, Ending
 from midsession.runner.life import Stopped
 from midsession.runner.listener import Listener, RunResult
 from midsession.testbeds import Testbed
@@ -96,6 +96,7 @@ class _Run(Ending):
         self._loop.call_soon_threadsafe(self._hurry_up)
 
     def _hurry_up(self) -> None:
+        self._due_ns = self._clock() + round(GONE_WITHIN_S[self._urgency - 1] * 1e9)
         self._end("interrupted")
         hurry, self._hurry = self._hurry, self._loop.create_future()
         hurry.set_result(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from midsession.errors import HarnessError, MidsessionError
 from midsession.ledger import wall_clock
 from midsession.runner.beginning import Beginning
 from midsession.runner.breaking import REFUSED
+from midsession.runner.life import ANSWER_WITHIN_S
 from midsession.runner.listener import RunResult
 from midsession.testbeds import Host
 
@@ -38,7 +39,11 @@ _END_LIMITS = {
     "collect": _Limits(120.0, 1.5, 0.6),
     "close": _Limits(60.0, 1.0, 0.6),
 }
-"""The sums of the last two columns are the promise: 7 s after one interrupt, 2 s after two."""
+"""What a stage may always take. The sums of the last two columns lie within the promise (`GONE_WITHIN_S`)."""
+GONE_WITHIN_S = (7.0, 2.0)
+"""After one interrupt, and after two."""
+_LAST_WORDS_S = 0.3
+"""What of the promise is kept for what comes after the last stage."""
 
 
 class Ending(Beginning):
@@ -55,12 +60,12 @@ class Ending(Beginning):
         await self._drop_tasks()
         if self._opened:
             await self._stage("heal", self._heal_all())
-            await self._stage("stop the clients", self._stop([*self._cast.fleets, *self._cast.foreign]))
-            await self._stage("stop the services", self._stop(list(self._cast.services)))
+            await self._stop("stop the clients", [*self._cast.fleets, *self._cast.foreign])
+            await self._stop("stop the services", list(self._cast.services))
             await self._stage("finish", self._finish())
             self._listener.on_phase("collect")
             await self._stage("collect", self._testbed.collect(self._place.directory))
-        await self._stage("close", self._testbed.close())
+        await self._stage("close", self._testbed.close(), last=True)
         await self._drop_tasks()
         self._closed = True
         self._ledger.close()
@@ -87,11 +92,14 @@ class Ending(Beginning):
         if cures:
             await asyncio.wait(cures)
 
-    async def _stop(self, hosts: Sequence[str]) -> None:
-        running = [name for name in hosts if self._cast.programs[name].running]
-        wrong = await _ask_all(
-            (self._cast.host(name), Stop(id=0, grace_s=self._cast.grace_s(name))) for name in running
-        )
+    async def _stop(self, stage: str, hosts: Sequence[str]) -> None:
+        """Stop the programs of these hosts, in a stage that gives each the grace that it was promised."""
+        graces_s = {n: self._cast.grace_s(n) for n in hosts if self._cast.programs[n].running}
+        needed_s = max(graces_s.values(), default=0.0) + ANSWER_WITHIN_S
+        await self._stage(stage, self._stop_all(graces_s), needed_s)
+
+    async def _stop_all(self, graces_s: Mapping[str, float]) -> None:
+        wrong = await _ask_all((self._cast.host(n), Stop(id=0, grace_s=grace_s)) for n, grace_s in graces_s.items())
         for error in wrong:
             if not (isinstance(error, HarnessError) and error.slug == REFUSED):  # else it went by itself
                 raise error
@@ -108,24 +116,39 @@ class Ending(Beginning):
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
 
-    async def _stage(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Do one thing of the end, within its limits; what goes wrong is a problem and does not keep the rest from
-        being done. An interrupt meanwhile tightens the limit that holds from there on."""
+    async def _stage(
+        self, name: str, work: Coroutine[Any, Any, None], needed_s: float = 0.0, *, last: bool = False
+    ) -> None:
+        """Do one thing of the end, within its limits, but in no less than it needs. What goes wrong is a problem, and
+        keeps nothing else from being done. An interrupt meanwhile tightens the limit that holds from there on."""
         task = asyncio.ensure_future(work)
         while not task.done():
-            limit_s = _END_LIMITS[name].at(self._urgency)
+            limit_s = self._limit_s(name, needed_s, last)
             done, _ = await asyncio.wait({task, self._hurry}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 task.cancel()
                 await asyncio.wait({task}, timeout=0.1)
-                if limit_s:
-                    self._problem(f"{name}: not within {limit_s:g} s")
+                self._is_cut(name, limit_s)
                 return
         if task.cancelled():
             self._problem(f"{name}: broken off")
             return
         with self._going_on(name):
             task.result()
+
+    def _limit_s(self, name: str, needed_s: float, last: bool) -> float:
+        limit_s = _END_LIMITS[name].at(self._urgency)
+        if not self._urgency:
+            return max(limit_s, needed_s)
+        left_s = (self._due_ns - self._clock()) / 1e9 - _LAST_WORDS_S
+        return max(limit_s, left_s) if last else limit_s
+
+    def _is_cut(self, name: str, limit_s: float) -> None:
+        """What an interrupt cuts short is no failure: whoever asked for it is told. What was left out is not."""
+        if not self._urgency:
+            self._problem(f"{name}: not within {limit_s:g} s")
+        elif limit_s:
+            self._write(Event.NOTE, {"text": f"{name}: cut short by the interrupt, after {limit_s:.1f} s"})
 
     @contextlib.contextmanager
     def _going_on(self, name: str) -> Iterator[None]:

@@ -42,6 +42,9 @@ class Life:
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._hurry: asyncio.Future[None] = self._loop.create_future()
         self._urgency = 0
+        """How many interrupts there were, of which no more than two count."""
+        self._due_ns = 0
+        """By when all is to be gone, once there was one."""
         self._ending = False
         self._opened = False
         self._closed = False
