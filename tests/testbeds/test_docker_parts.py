@@ -11,6 +11,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from midsession.core.plan import (
 from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.testbeds.docker import archive, derived, model, owner
 from midsession.testbeds.docker.attached import STDERR, STDOUT, Demultiplexer
+from midsession.testbeds.docker.container import ContainerHost
 from midsession.testbeds.docker.journal import Entry, Journal, pick_subnets
 from midsession.testbeds.docker.owner import Owner, me
 from midsession.testbeds.docker.reaper import Watch
@@ -426,6 +428,43 @@ def test_auto_takes_docker_for_what_only_containers_can_hold(monkeypatch: pytest
     assert choose("auto", [plan([REFERENCE]), plan([IMAGE])]) == "docker"
     monkeypatch.setattr("midsession.testbeds.registry._works", lambda command: command[0] == "docker")
     assert choose("auto", [plan([REFERENCE])]) == "docker"
+
+
+# --- a program's end -----------------------------------------------------------------------------------------------
+
+
+class FakeContainer:
+    """An engine's API with one container, which refuses to be killed; it `runs` or has ended just now."""
+
+    def __init__(self, runs: bool) -> None:
+        self._runs = runs
+
+    def kill(self, container: str, signal: str) -> None:
+        import docker.errors
+
+        raise docker.errors.APIError(f"Cannot kill container: {container}: Container {container} is not running")
+
+    def inspect_container(self, container: str) -> dict[str, Any]:
+        return {"State": {"Running": self._runs}}
+
+
+class NoLink:
+    """An agent that is not asked."""
+
+    inbox: Any = None
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_program_that_ended_just_before_it_was_killed_is_dead_enough(runs: bool) -> None:
+    """The engine refuses to kill what does not run; one that runs and cannot be killed is told."""
+
+    async def end() -> None:
+        api: Any = FakeContainer(runs)
+        link: Any = NoLink()
+        await ContainerHost("cache", "10.0.0.2", api, "c0", link, link)._end_now()
+
+    with pytest.raises(HarnessError, match="agent-refused") if runs else nullcontext():
+        asyncio.run(end())
 
 
 # --- removal -------------------------------------------------------------------------------------------------------

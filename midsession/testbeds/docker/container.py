@@ -198,7 +198,7 @@ class ContainerHost:
         if ask.grace_s > 0:
             await asyncio.wait({program.gone}, timeout=ask.grace_s)
             if not program.gone.done():
-                await self._struck(self._signal("KILL"), "KILL", ask.fault)
+                await self._end_now(ask.fault)
         return {"began_ns": began_ns, "t_ns": time.monotonic_ns(), **(await program.gone)}
 
     async def _freeze(self, ask: Freeze, blow: Awaitable[tuple[int, int]]) -> dict[str, Any]:
@@ -242,7 +242,7 @@ class ContainerHost:
     async def _finish(self) -> dict[str, Any]:
         program, book = self._program, self._open_book()
         if program is not None and program.runs:
-            await self._struck(self._signal("KILL"), "KILL", "")
+            await self._end_now()
             await program.gone
         self._heal(book)
         await self.link.ask(Finish(id=0))  # it heals what is still broken, and has told of it when it answers
@@ -337,6 +337,15 @@ class ContainerHost:
             raise
         finally:
             asyncio.get_running_loop().call_soon(program.struck)  # after the caller's own record
+
+    async def _end_now(self, fault: str = "") -> None:
+        """SIGKILL for a program that runs as far as we know: it may just have ended by itself, which is as good."""
+        try:
+            await self._struck(self._signal("KILL"), "KILL", fault)
+        except HarnessError:
+            state = (await self._call(lambda: self._api.inspect_container(self.container)))["State"]
+            if state["Running"]:
+                raise
 
     def _timed(self, function: Any) -> Awaitable[tuple[int, int]]:
         """Begin a call now; the instants just before and just after it."""
