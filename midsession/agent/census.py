@@ -1,13 +1,16 @@
 """The verb reset: forget the run, and count what is on this host, so that nothing of one run is left for the next.
 
 The census is what could make a difference to another program here: processes, ports that listen, connections, packet
-rules, interfaces, files. It is a plain value: two of them are compared, and what it means is nobody's business.
-Connections in TIME_WAIT are told apart from it: they stay for a minute, and only deny their port to some programs.
+rules, interfaces, files, System V IPC; and what a program inherits from its agent, which one of its user can change:
+limits, priority, CPUs, the weight where memory lacks. It is a plain value: two of them are compared, and what it means
+is nobody's business. Connections in TIME_WAIT are told apart from it: they stay for a minute, and only deny their port
+to some programs.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from typing import Any
 
@@ -56,7 +59,29 @@ def census(scratch: list[str]) -> dict[str, Any]:
         "rules": _rules() if may_administer() else [],  # who may not can have made none
         "interfaces": _interfaces(),
         "files": sorted(os.path.join(folder, name) for folder in scratch for name in os.listdir(folder)),
+        "ipc": [line for kind in ("shm", "msg", "sem") for line in _ipc(kind)],
+        "inherited": _inherited(),
     }
+
+
+def _ipc(kind: str) -> list[str]:
+    """Each object of System V IPC with its key and number, proc_sysvipc(5); none where the kernel has no such thing."""
+    try:
+        with open(f"/proc/sysvipc/{kind}", encoding="ascii") as file:
+            return [f"{kind} {' '.join(line.split()[:2])}" for line in file.readlines()[1:]]
+    except FileNotFoundError:
+        return []
+
+
+def _inherited() -> list[str]:
+    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+        weight = file.read().strip()
+    limits = [f"{name} {resource.getrlimit(getattr(resource, name))}" for name in _LIMITS]
+    cpus = sorted(os.sched_getaffinity(0))
+    return [f"oom_score_adj {weight}", f"nice {os.getpriority(os.PRIO_PROCESS, 0)}", f"CPUs {cpus}", *limits]
+
+
+_LIMITS = sorted(name for name in vars(resource) if name.startswith("RLIMIT_"))
 
 
 def _rules() -> list[str]:

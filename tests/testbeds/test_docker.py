@@ -213,6 +213,54 @@ def test_a_foreign_image_is_killed_frozen_and_restarted(engine: Engine, redis: s
     assert ["NET_ADMIN" in str(agents[host]) for host in ("cache", "client-1")] == [True, False]
 
 
+PAUSED_TWICE = """\
+name: A container that died while it was paused is paused again
+timeout: 30s
+services:
+  cache: {image: IMAGE, port: 6379}
+clients:
+  askers:
+    count: 1
+    connect: cache:6379
+    on_loss: {reconnect: {first: 50ms, max: 200ms, attempts: 100}}
+    script:
+      - repeat:
+          until: goodbye
+          script:
+            - send: {text: "PING\\r\\n"}
+            - expect: {exact: "+PONG\\r\\n", within: 10s}
+            - wait: 5ms
+      - end
+timeline:
+  - id: freeze
+    when: {every: askers, event: replied}
+    pause: cache
+  - id: crash
+    when: {after: freeze, wait: 100ms}
+    kill: cache
+  - id: return
+    when: {after: crash, wait: 100ms}
+    start: cache
+  - id: again
+    when: {every: askers, event: replied, since: return}
+    pause: cache
+    for: 200ms
+  - when: {after: again, wait: 500ms}
+    signal: goodbye
+checks:
+  - {every: askers, meets: lost, since: crash, within: 5s}
+"""
+
+
+def test_a_container_that_died_while_it_was_paused_is_paused_again(redis: str, tmp_path: Path) -> None:
+    """The freeze went with the program; the next program is frozen by its own."""
+    scenario = tmp_path / "twice.scenario.yaml"
+    scenario.write_text(PAUSED_TWICE.replace("IMAGE", redis))
+    run = perform(scenario, tmp_path)
+    assert run.verdict.status == "pass", run.verdict
+    assert [r.fields["step"] for r in run.events("effective")] == ["freeze", "crash", "return", "again"]
+
+
 COMPOSE = """\
 services:
   redis:

@@ -19,7 +19,7 @@ from midsession.testbeds.docker.sweep import PROJECT, left_of
 pytestmark = pytest.mark.docker
 
 SQUATTER = """\
-import os, signal, socket, subprocess, sys
+import ctypes, os, signal, socket, subprocess, sys
 places = [os.environ["TMPDIR"], "/tmp", "/dev/shm", "/dev/mqueue"]
 others = [name for name in os.listdir("/proc") if name.isdigit() and int(name) not in (1, os.getpid())]
 files = {place: [f for f in os.listdir(place) if not f.startswith("midsession-1-")] for place in places}
@@ -29,6 +29,8 @@ for place in places[:3]:
     open(place + "/left/by/file", "w").write("x")
     os.chmod(place + "/left/by", int(sys.argv[1], 8))
 subprocess.Popen(["sleep", "1000"], start_new_session=True)
+if sys.argv[2] == "share":
+    print("shared", ctypes.CDLL(None).shmget(4242, 4096, 0o1666), flush=True)  # IPC_CREAT
 server = socket.create_server(("", 4000), backlog=64)
 print("ready", flush=True)
 clients = []
@@ -103,11 +105,12 @@ def test_a_further_run_finds_its_host_as_the_first_one_did(bench: tuple[asyncio.
     assert all((run.directory / "logs" / "server.agent.stderr.log").exists() for run in runs)
 
 
-@pytest.mark.parametrize(("mode", "end"), [("000", "keep"), ("755", "close")])
+@pytest.mark.parametrize(("mode", "end"), [("000", "keep"), ("755", "close"), ("755", "share")])
 def test_a_project_that_cannot_be_cleaned_serves_no_further_run(
     bench: tuple[asyncio.Runner, Bench], tmp_path: Path, mode: str, end: str
 ) -> None:
-    """A directory that nobody may empty, a port in TIME_WAIT: the next run has a project of its own."""
+    """A directory that nobody may empty, a port in TIME_WAIT, System V shared memory: the next run has a project of its
+    own."""
     loop, testbed = bench
     first = loop.run(testbed.perform(squatter(tmp_path, mode, end)))
     second = loop.run(testbed.perform(squatter(tmp_path)))

@@ -300,10 +300,16 @@ class ContainerHost:
             book.append(Event.HEALED, {"fault": fault})
 
     def _pause(self) -> Awaitable[tuple[int, int]]:
+        return self._unless_paused(self._timed(lambda: self._api.pause(self.container)))
+
+    async def _unless_paused(self, pausing: Awaitable[tuple[int, int]]) -> tuple[int, int]:
         """Like SIGSTOP, it does no harm to a program that is frozen already."""
-        if self._unhealed:
-            return self._timed(lambda: None)
-        return self._timed(lambda: self._api.pause(self.container))
+        began_ns = time.monotonic_ns()
+        try:
+            return await pausing
+        except HarnessError:
+            await self._prove(paused=True)
+            return began_ns, time.monotonic_ns()
 
     async def _unpause(self) -> tuple[int, int]:
         """Like SIGCONT, it does no harm to a program that runs: another thaw may have been quicker."""
