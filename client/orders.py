@@ -7,7 +7,8 @@ import os
 import threading
 from collections.abc import Callable
 
-from midsession.core.wire import LineReader
+from client.journal import complain
+from midsession.core.wire import LineReader, LineTooLong
 
 _ORDER_LIMIT_BYTES = 1024 * 1024
 
@@ -25,13 +26,16 @@ class Lines(threading.Thread):
         self._loop = asyncio.get_running_loop()
 
     def run(self) -> None:
-        """Until the end of input."""
+        """Until the end of input, or a line that is too long: what comes after it could be anything."""
         reader = LineReader(_ORDER_LIMIT_BYTES)
-        while data := self._read():
-            for line in reader.receive(data):
-                self._tell(self._on_line, line.decode("utf-8", "replace"))
-        if rest := reader.rest():
-            self._tell(self._on_line, rest.decode("utf-8", "replace"))
+        try:
+            while data := self._read():
+                for line in reader.receive(data):
+                    self._tell(self._on_line, line.decode("utf-8", "replace"))
+            if rest := reader.rest():
+                self._tell(self._on_line, rest.decode("utf-8", "replace"))
+        except LineTooLong as error:
+            complain(f"standard input is taken as ended: {error} came")
         self._tell(self._on_end)
 
     def _read(self) -> bytes:

@@ -7,6 +7,7 @@ were cut into reads: for every cut point both halves give the same lines, an emo
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 LINE_LIMIT_BYTES = 64 * 1024
@@ -17,15 +18,15 @@ _PREVIEW_BYTES = 4 * PREVIEW_CHARS  # UTF-8 has at most four bytes a character
 
 
 class LineTooLong(ValueError):
-    """The peer sent `limit` bytes without a line end."""
+    """The peer sent more than `limit` bytes without a line end."""
 
 
 class Inbox:
     """What a peer sent and nobody has taken yet.
 
     A line ends with LF; the LF, and one CR before it, are not part of it (`whole_line` hands them out all the same).
-    Both raise `LineTooLong` when more than `limit` bytes are held without a line end: what is held stays, for the
-    report. `held` is to be looked at only.
+    Both raise `LineTooLong` for a line with more than `limit` bytes before its LF, be the LF there already or not, so
+    that it is the same however the stream was cut: what is held stays, for the report. `held` is to be looked at only.
     """
 
     __slots__ = ("_limit", "_scanned", "held")
@@ -50,10 +51,10 @@ class Inbox:
     def whole_line(self) -> bytes | None:
         """Take the next whole line as it came, with its end, or None when none is complete yet."""
         end = self.held.find(b"\n", self._scanned)
+        self._scanned = len(self.held) if end < 0 else end
+        if self._scanned > self._limit:
+            raise LineTooLong(f"a line of more than {self._limit} bytes")
         if end < 0:
-            self._scanned = len(self.held)
-            if self._scanned > self._limit:
-                raise LineTooLong(f"{self._scanned} bytes without a line end")
             return None
         line = bytes(self.held[: end + 1])
         del self.held[: end + 1]
@@ -105,13 +106,13 @@ class LineReader:
     def __init__(self, limit: int = LINE_LIMIT_BYTES) -> None:
         self._inbox = Inbox(limit)
 
-    def receive(self, data: bytes) -> list[bytes]:
-        """The lines that `data` completes. Raises `LineTooLong` once an unfinished line has grown past the limit."""
+    def receive(self, data: bytes) -> Iterator[bytes]:
+        """The lines that `data` completes, each taken when it is asked for.
+
+        Asking for a line that is too long raises `LineTooLong`, after all those before it.
+        """
         self._inbox.feed(data)
-        lines = []
-        while (line := self._inbox.line()) is not None:
-            lines.append(line)
-        return lines
+        return iter(self._inbox.line, None)
 
     def rest(self) -> bytes:
         """What followed the last line end, to be asked for at the end of the stream."""

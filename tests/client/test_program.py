@@ -276,6 +276,19 @@ def test_the_lesson_by_hand() -> None:
     assert "end: the server has ended its side" in shown
 
 
+def test_a_line_without_end_by_hand_ends_the_input() -> None:
+    """What was typed before it arrives, a word says why there is no more, and the client ends in order."""
+    heard = []
+
+    def peer(endpoint: socket.socket) -> None:
+        heard.append(until_end(endpoint))
+
+    with listening(peer) as port:
+        code, _, complaints = by_hand(f"127.0.0.1:{port}", typed="how are you?\n" + "a" * 1_100_000)
+    assert (code, heard) == (0, [b"how are you?\n"])
+    assert complaints == "client: standard input is taken as ended: a line of more than 1048576 bytes came\n"
+
+
 def test_an_absent_server_by_hand() -> None:
     """A clear line, exit 1, no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -368,6 +368,18 @@ def test_a_line_without_end_is_a_protocol_error() -> None:
     assert "protocol_error" in stage.events()
 
 
+def test_a_line_that_is_too_long_is_one_however_it_comes() -> None:
+    """In one read with its end, too."""
+    longest = "y" * (64 * 1024)
+    for text, met in ((longest, True), (longest + "y", False)):
+        for cut in (0, 40_000):
+            stage = Stage(p.Expect(1, contains="y"), wait(1)).begin().connected()
+            if cut:
+                stage.data(text[:cut])
+            stage.data(text[cut:] + "\n")
+            assert (stage.state is State.PAUSING) is met
+
+
 def test_a_client_that_hears_too_much_ahead_stops_reading() -> None:
     """TCP's own backpressure, not memory; reading goes on when an expect needs more."""
     stage = Stage(wait(1), p.Expect(1, bytes=100_000), wait(1)).begin().connected().data(b"x" * 70_000)

@@ -18,32 +18,47 @@ LINES = [b"hello", "Got your message ✅".encode(), "👋 bye 👨‍👩‍👧
 def test_every_cut_point_gives_the_same_lines(cut: int) -> None:
     """For every cut, both halves give the same lines: an emoji cut in two included."""
     reader = LineReader()
-    assert reader.receive(STREAM[:cut]) + reader.receive(STREAM[cut:]) == LINES
+    assert [*reader.receive(STREAM[:cut]), *reader.receive(STREAM[cut:])] == LINES
     assert reader.rest() == b"rest"
+
+
+def told(reader: LineReader, pieces: list[bytes]) -> tuple[list[bytes], bool]:
+    """The lines that a reader hands out, and whether it then met one that is too long."""
+    lines: list[bytes] = []
+    try:
+        for piece in pieces:
+            for line in reader.receive(piece):
+                lines.append(line)
+    except LineTooLong:
+        return lines, True
+    return lines, False
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
 def test_any_bytes_in_any_pieces_give_the_same_lines(stream: bytes, cuts: list[int]) -> None:
     """However a stream arrives, its lines are those of the stream in one piece."""
-    reader, whole = LineReader(), LineReader()
+    reader, whole = LineReader(limit=50), LineReader(limit=50)
     bounds = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     pieces = [stream[a:b] for a, b in itertools.pairwise(bounds)]
-    lines = [line for piece in pieces for line in reader.receive(piece)]
-    assert lines == whole.receive(stream)
-    assert reader.rest() == whole.rest()
+    lines, too_long = told(reader, pieces)
+    assert (lines, too_long) == told(whole, [stream])
+    assert too_long or reader.rest() == whole.rest()
 
 
 def test_a_line_without_end_is_bounded() -> None:
     """A peer that never ends its line cannot fill the memory: the reader says so at the limit."""
     reader = LineReader(limit=10)
-    assert reader.receive(b"0123456789") == []
+    assert list(reader.receive(b"0123456789")) == []
     with pytest.raises(LineTooLong):
-        reader.receive(b"x")
+        next(reader.receive(b"x"))
 
 
-def test_a_long_line_that_ends_is_a_line() -> None:
-    """The limit is about what is waited for; a whole line in one read is taken whatever its length."""
-    assert LineReader(limit=4).receive(b"0123456789\n") == [b"0123456789"]
+@pytest.mark.parametrize("stream", [b"hello\nhi\n0123456789x\nbye\n", b"hello\nhi\n0123456789xyz"])
+def test_a_line_that_is_too_long_takes_none_before_it_along(stream: bytes) -> None:
+    """For every cut point the lines before it are handed out, and it is refused, be its end there already or not."""
+    for cut in range(len(stream)):
+        assert told(LineReader(limit=10), [stream[:cut], stream[cut:]]) == ([b"hello", b"hi"], True)
+    assert told(LineReader(limit=10), [b"0123456789\n"]) == ([b"0123456789"], False)
 
 
 def test_counts_take_exactly_what_they_say() -> None:

@@ -348,6 +348,19 @@ def test_a_full_server_goes_on_when_clients_leave(start: Start) -> None:
     assert len(server.records("error")) == 2
 
 
+def test_what_came_before_a_line_that_is_too_long_is_answered(start: Start) -> None:
+    """In one piece with it, or in pieces: the same."""
+    server = start("reply")
+    client = server.connect()
+    with contextlib.suppress(ConnectionError):  # the server may cut it off before all is sent
+        client.send(b"hello\n" + b"a" * 80_000)
+    server.wait_for_records("closed", 1)
+    (received,), (sent,), (error,) = (server.records(event) for event in ("received", "sent", "error"))
+    assert received.fields["text"] == "hello\n"
+    assert error.fields["how"] == "line_too_long"
+    assert received.seq < sent.seq < error.seq
+
+
 # --- beginning and end -----------------------------------------------------------------------------------------------
 
 

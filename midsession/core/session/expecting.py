@@ -39,7 +39,7 @@ class Expecting(Connecting):
     def _hear_expected(self, data: bytes) -> None:
         self._heard(data)
         op = self._op
-        if op.takes_line and not self._inbox.held and data.find(b"\n") == len(data) - 1:
+        if op.takes_line and not self._inbox.held and data.find(b"\n") == len(data) - 1 <= LINE_LIMIT_BYTES:
             self._hear_one_line(op, data)
             return
         self._inbox.feed(data)
