@@ -16,11 +16,11 @@ from typing import Any
 
 from midsession.agent import procfs
 from midsession.agent.agent import Agent
-from midsession.agent.answer import Answer
+from midsession.agent.answer import Answer, Refused
 from midsession.agent.directory import empty
 from midsession.agent.network import sockets
 from midsession.agent.network.addresses import own_addresses
-from midsession.agent.network.nft import Nft, NftError
+from midsession.agent.network.nft import Nft
 from midsession.agent.privilege import may_administer
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Reset
@@ -51,7 +51,7 @@ VERBS: dict[type[Any], Any] = {Reset: reset}
 
 
 def census(scratch: list[str]) -> dict[str, Any]:
-    """What is on this host. Raises OSError, NftError."""
+    """What is on this host. Raises OSError, Refused."""
     return {
         "processes": sorted(procfs.others()),
         "listening": sorted(procfs.listening_ports()),
@@ -117,5 +117,5 @@ class _Calm:
         try:
             lingering = sorted({c.own_port for c in sockets.lingering_now()})
             self._answer.give({"census": census(self._ask.scratch), "lingering": lingering})
-        except (OSError, NftError) as error:
+        except (OSError, Refused) as error:
             self._answer.refuse(f"cannot count what is on this host: {error}")

@@ -15,7 +15,6 @@ from midsession.agent.book import Book
 from midsession.agent.channel import Channel
 from midsession.agent.directory import Directory
 from midsession.agent.loop import Loop
-from midsession.agent.network.nft import NftError
 from midsession.agent.network.ruleset import Ruleset
 from midsession.agent.protocol import Configure, Impair
 from midsession.agent.say import say
@@ -182,7 +181,7 @@ class HostRun:
         if ruleset is not None:
             try:
                 ruleset.remove()
-            except NftError as error:
+            except Refused as error:
                 say(f"cannot take the packet rules away: {error}")
 
     def _beat(self) -> None:

@@ -196,6 +196,17 @@ class Agent:
         assert self.process.stdin is not None
         self.process.stdin.close()
 
+    def wait_said(self, text: str) -> None:
+        """Wait until it has said that on standard error; what it says before is lost."""
+        assert self.process.stderr is not None
+        deadline, said = time.monotonic() + PATIENCE_S, b""
+        while text.encode() not in said:
+            ready, _, _ = select.select([self.process.stderr], [], [], max(deadline - time.monotonic(), 0))
+            assert ready, f"the agent never said {text!r}, but {said!r}"
+            more = os.read(self.process.stderr.fileno(), 4096)
+            assert more, f"the agent ended without {text!r}: {said!r}"
+            said += more
+
     def wait(self) -> int:
         """Its exit status."""
         return self.process.wait(PATIENCE_S)

@@ -15,27 +15,24 @@ from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop, Timer
 from midsession.agent.network import sockets
-from midsession.agent.network.nft import NftError
 from midsession.agent.network.rules import Connection, Rules, rules
 from midsession.agent.network.ruleset import Ruleset
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Filter, Unfilter
+from midsession.agent.say import say
 
 _LOOKS_PER_WAIT = 8
 _SOONEST_LOOK_S, _LATEST_LOOK_S = 0.001, 0.016
 """A counter is looked at again after an eighth of the time that has gone by. A look takes 0.1 ms: the witness is some
 12 % late at most, and a rule that nothing meets costs less than 1 % of a core."""
-
+_AFTER_REFUSAL_S = 1.0
 
 _REHEARSAL = Filter(id=0, fault="rehearsal", own="127.0.0.1", peers=["127.0.0.1"], which="live")
 
 
 def prepare(agent: Agent) -> None:
     """Have everything ready, so that a fault has to add nothing but its rules."""
-    try:
-        _ruleset(agent.run_under_way()).rehearse(rules(_REHEARSAL, _open_at("127.0.0.1")))
-    except NftError as error:
-        raise Refused(f"nftables: {error}") from error
+    _ruleset(agent.run_under_way()).rehearse(rules(_REHEARSAL, _open_at("127.0.0.1")))
 
 
 def put(agent: Agent, ask: Filter, _answer: Answer) -> dict[str, Any]:
@@ -43,12 +40,9 @@ def put(agent: Agent, ask: Filter, _answer: Answer) -> dict[str, Any]:
     host = agent.run_under_way()
     if host.is_broken(ask.fault):
         raise Refused(f"{ask.fault} is in force already")
-    try:
-        ruleset, wanted = _ruleset(host), rules(ask, _open_at(ask.own))
-        began_ns = now_ns()
-        ruleset.put(wanted)
-    except NftError as error:
-        raise Refused(f"nftables: {error}") from error
+    ruleset, wanted = _ruleset(host), rules(ask, _open_at(ask.own))
+    began_ns = now_ns()
+    ruleset.put(wanted)
     host.injected(ask.fault, "filter", began_ns, now_ns())
     meter = _Meter(agent.loop, host, ruleset, wanted)
     host.broken(ask.fault, meter.end, meter.remains)
@@ -64,7 +58,7 @@ VERBS: dict[type[Any], Any] = {Filter: put, Unfilter: take}
 
 
 def _ruleset(host: HostRun) -> Ruleset:
-    """The host's table, made at the first need and taken away at the run's end. Raises NftError."""
+    """The host's table, made at the first need and taken away at the run's end. Raises Refused."""
     if host.ruleset is None:
         host.ruleset = Ruleset()
     return host.ruleset
@@ -87,29 +81,25 @@ class _Meter:
     def end(self) -> dict[str, Any]:
         """The cure: count once more, then take the rules out; the last counts."""
         self._timer.cancel()
-        try:
-            counts = self._count()
-            self._ruleset.take(self._rules)
-        except NftError as error:
-            raise Refused(f"nftables: {error}") from error
+        counts = self._count()
+        self._ruleset.take(self._rules)
         return counts
 
     def remains(self) -> str:
         """What the kernel still has of the rules."""
-        try:
-            left = self._ruleset.remains_of(self._rules.fault)
-        except NftError as error:
-            raise Refused(f"nftables: {error}") from error
+        left = self._ruleset.remains_of(self._rules.fault)
         return f"the kernel has its {', '.join(left)}" if left else ""
 
     def _look(self) -> None:
+        wait_s = (now_ns() - self._began_ns) / 1e9 / _LOOKS_PER_WAIT
+        soon_s = min(max(wait_s, _SOONEST_LOOK_S), _LATEST_LOOK_S)
         try:
             self._count()
-        except NftError:
-            return  # the table is gone: its cure will say so
+        except Refused as refused:  # for a moment only; or else its cure is refused too
+            say(f"cannot see what {self._rules.fault} does: {refused}")
+            soon_s = _AFTER_REFUSAL_S
         if not self._proven:
-            wait_s = (now_ns() - self._began_ns) / 1e9 / _LOOKS_PER_WAIT
-            self._timer = self._loop.later(min(max(wait_s, _SOONEST_LOOK_S), _LATEST_LOOK_S), self._look)
+            self._timer = self._loop.later(soon_s, self._look)
 
     def _count(self) -> dict[str, int]:
         counts = self._ruleset.count(self._rules)

@@ -16,7 +16,7 @@ from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop
 from midsession.agent.network.names import answer
-from midsession.agent.network.nft import Nft, NftError
+from midsession.agent.network.nft import Nft
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Mislead, Unmislead
 
@@ -37,10 +37,7 @@ def mislead(agent: Agent, ask: Mislead, _answer: Answer) -> dict[str, Any]:
     if _NAME.fullmatch(ask.name) is None:
         raise Refused(f"{ask.name!r} is no name that a host can have")
     began_ns = now_ns()
-    try:
-        lie = _Lie(agent.loop, host, ask)
-    except NftError as error:
-        raise Refused(f"nftables: {error}") from error
+    lie = _Lie(agent.loop, host, ask)
     host.injected(ask.fault, "mislead", began_ns, now_ns())
     host.broken(ask.fault, lie.end, lie.remains)
     return {}
@@ -55,7 +52,7 @@ VERBS: dict[type[Any], Any] = {Mislead: mislead, Unmislead: unmislead}
 
 
 class _Lie:
-    """A socket that answers for the resolver, and the rule that leads queries to it. Raises NftError."""
+    """A socket that answers for the resolver, and the rule that leads queries to it. Raises Refused."""
 
     def __init__(self, loop: Loop, host: HostRun, ask: Mislead) -> None:
         self._loop, self._host, self._ask = loop, host, ask
@@ -72,10 +69,7 @@ class _Lie:
 
     def end(self) -> dict[str, Any]:
         """The cure."""
-        try:
-            self._nft.run(f"delete table {self._table}")
-        except NftError as error:
-            raise Refused(f"nftables: {error}") from error
+        self._nft.run(f"delete table {self._table}")
         if self._socket.fileno() >= 0:
             self._loop.forget(self._socket.fileno())
             self._socket.close()
@@ -83,10 +77,7 @@ class _Lie:
 
     def remains(self) -> str:
         """What the kernel still has of it."""
-        try:
-            tables = {f"{t['family']} {t['name']}" for item in self._nft.list("tables") if (t := item.get("table"))}
-        except NftError as error:
-            raise Refused(f"nftables: {error}") from error
+        tables = {f"{t['family']} {t['name']}" for item in self._nft.list("tables") if (t := item.get("table"))}
         return f"the table {self._table} leads queries astray" if self._table in tables else ""
 
     def _asked(self) -> None:

@@ -8,19 +8,14 @@ from __future__ import annotations
 import ctypes
 import json
 import shutil
-import subprocess
 from functools import cache
 from typing import Any
 
-from midsession.agent import privilege
+from midsession.agent.answer import Refused
+from midsession.agent.network import tool
 
 _LIBRARY = "libnftables.so.1"
-_WITHIN_S = 5.0
 _OUTPUT_JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON, nftables/libnftables.h
-
-
-class NftError(Exception):
-    """nftables refused a command; the text is its own first line."""
 
 
 def available() -> bool:
@@ -34,7 +29,10 @@ def preload() -> None:
 
 
 class Nft:
-    """Speaks with the kernel about the network namespace in which it was made. Raises NftError when it cannot."""
+    """Speaks with the kernel about the network namespace in which it was made.
+
+    Raises Refused when it cannot, or when nftables refuse, with their own first line.
+    """
 
     def __init__(self) -> None:
         library = _library()
@@ -62,7 +60,7 @@ class _Context:
         self._library = library
         self._context = ctypes.c_void_p(library.nft_ctx_new(0))
         if not self._context:
-            raise NftError("libnftables gives no context")
+            raise Refused("libnftables gives no context")
         library.nft_ctx_output_set_flags(self._context, _OUTPUT_JSON)
         library.nft_ctx_buffer_output(self._context)
         library.nft_ctx_buffer_error(self._context)
@@ -73,7 +71,7 @@ class _Context:
         said = self._library.nft_ctx_get_output_buffer(self._context) or b""
         wrong = self._library.nft_ctx_get_error_buffer(self._context) or b""
         if failed:
-            raise NftError(_first_line(wrong))
+            raise Refused(f"nftables: {tool.first_line(wrong)}")
         return bytes(said).decode()
 
     def list(self, what: str) -> str:
@@ -84,10 +82,10 @@ class _Command:
     """The command `nft`. Told to answer in JSON, it would take what it reads for JSON too, and do nothing (1.0.6)."""
 
     def run(self, commands: str, dry: bool = False) -> None:
-        _nft(*(["--check"] if dry else []), "--file", "-", text=commands)
+        tool.run(["nft", *(["--check"] if dry else []), "--file", "-"], commands)
 
     def list(self, what: str) -> str:
-        return _nft("--json", "list", *what.split())
+        return tool.run(["nft", "--json", "list", *what.split()])
 
 
 @cache
@@ -101,20 +99,3 @@ def _library() -> ctypes.CDLL | None:
     library.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
     library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
     return library
-
-
-def _nft(*arguments: str, text: str = "") -> str:
-    command = shutil.which("nft")
-    if command is None:
-        raise NftError("there is no nft on this host")
-    with privilege.lent():
-        done = subprocess.run(
-            [command, *arguments], input=text.encode(), capture_output=True, timeout=_WITHIN_S, check=False
-        )
-    if done.returncode:
-        raise NftError(_first_line(done.stderr))
-    return done.stdout.decode()
-
-
-def _first_line(said: bytes) -> str:
-    return (said.decode(errors="replace").strip().splitlines() or ["nftables says nothing"])[0]

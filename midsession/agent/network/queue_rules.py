@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
-import subprocess
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from midsession.agent import privilege
 from midsession.agent.answer import Refused
+from midsession.agent.network import tool
 from midsession.agent.network.impairment import Direction
-from midsession.agent.network.nft import Nft, NftError
+from midsession.agent.network.nft import Nft
 from midsession.agent.network.queue import FROM, MARK, TO
 
 _TABLE = "midsession_queue"
@@ -26,7 +25,7 @@ _CHAINS = {"to": "midsession-to", "from": "midsession-from"}
 _EMPTY_CHAINS = [f":{chain} - [0:0]" for chain in _CHAINS.values()]
 """As iptables-restore has it: made where they are not there, else emptied."""
 _HOOKS = {"to": "PREROUTING", "from": "OUTPUT"}
-_WITHIN_S = 5.0
+_RESTORE, _SAVE = "iptables-restore", "iptables-save"
 
 
 class Way(NamedTuple):
@@ -80,7 +79,7 @@ def _nft_can() -> bool:
     rule = f"add rule ip {name} c queue num {TO} bypass"
     try:
         Nft().run(f"add table ip {name}\nadd chain ip {name} c\n{rule}\ndelete table ip {name}")
-    except NftError:
+    except Refused:
         return False
     return True
 
@@ -95,7 +94,7 @@ class _Nft:
     def write(self, ways: Sequence[Way]) -> None:
         rules = [rule for way in ways for rule in self.rules_of(way)]
         chains = "\n".join(_nft_chain(direction, rules) for direction in _HOOKS)
-        self._run(f"add table ip {_TABLE}\ndelete table ip {_TABLE}\ntable ip {_TABLE} {{\n{chains}\n}}")
+        self._nft.run(f"add table ip {_TABLE}\ndelete table ip {_TABLE}\ntable ip {_TABLE} {{\n{chains}\n}}")
 
     def rules_of(self, way: Way) -> Iterable[tuple[str, str]]:
         """Each with its direction."""
@@ -107,19 +106,10 @@ class _Nft:
 
     def found(self) -> int:
         """How many rules the kernel has."""
-        try:
-            return sum("rule" in item for item in self._nft.list(f"table ip {_TABLE}"))
-        except NftError as error:
-            raise Refused(f"nftables: {error}") from error
+        return sum("rule" in item for item in self._nft.list(f"table ip {_TABLE}"))
 
     def remove(self) -> None:
-        self._run(f"delete table ip {_TABLE}")
-
-    def _run(self, commands: str) -> None:
-        try:
-            self._nft.run(commands)
-        except NftError as error:
-            raise Refused(f"nftables: {error}") from error
+        self._nft.run(f"delete table ip {_TABLE}")
 
 
 def _nft_chain(direction: str, rules: Iterable[tuple[str, str]]) -> str:
@@ -134,10 +124,8 @@ class _Iptables:
     name = "iptables"
 
     def __init__(self) -> None:
-        restore, save = shutil.which("iptables-restore"), shutil.which("iptables-save")
-        if restore is None or save is None:
+        if shutil.which(_RESTORE) is None or shutil.which(_SAVE) is None:
             raise Refused("this kernel's nftables have no `queue` statement, and there is no iptables on this host")
-        self._restore, self._save = restore, save
         jumps = [f"-A {_HOOKS[direction]} -j {chain}" for direction, chain in _CHAINS.items()]
         self._run([*_EMPTY_CHAINS, *jumps])
 
@@ -155,22 +143,14 @@ class _Iptables:
     def found(self) -> int:
         """How many rules the kernel has in our chains."""
         ours = tuple(f"-A {chain} " for chain in _CHAINS.values())
-        return sum(line.startswith(ours) for line in self._call([self._save, "-t", "raw"]).splitlines())
+        return sum(line.startswith(ours) for line in tool.run([_SAVE, "-t", "raw"]).splitlines())
 
     def remove(self) -> None:
         jumps = [f"-D {_HOOKS[direction]} -j {chain}" for direction, chain in _CHAINS.items()]
         self._run([*jumps, *(f"-{act} {chain}" for chain in _CHAINS.values() for act in "FX")])
 
     def _run(self, lines: Sequence[str]) -> None:
-        self._call([self._restore, "--noflush"], "\n".join(["*raw", *lines, "COMMIT", ""]))
-
-    def _call(self, argv: list[str], text: str = "") -> str:
-        with privilege.lent():
-            done = subprocess.run(argv, input=text.encode(), capture_output=True, timeout=_WITHIN_S, check=False)
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
-            raise Refused(f"iptables: {said[0]}")
-        return done.stdout.decode()
+        tool.run([_RESTORE, "--noflush"], "\n".join(["*raw", *lines, "COMMIT", ""]))
 
 
 def _directions(way: Way) -> Iterable[str]:

@@ -15,7 +15,7 @@ _HOOKS = ("input", "output")
 
 
 class Ruleset:
-    """The table. Made empty; raises NftError whenever nftables refuses."""
+    """The table. Made empty; raises Refused whenever nftables refuse."""
 
     def __init__(self) -> None:
         self._nft = Nft()

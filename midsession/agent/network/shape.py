@@ -14,23 +14,21 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import json
-import shutil
-import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from midsession.agent import privilege
 from midsession.agent.answer import Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop, Timer
-from midsession.agent.network import impairment
+from midsession.agent.network import impairment, tool
 from midsession.agent.network.addresses import interface_of
 from midsession.agent.protocol import Impair
+from midsession.agent.say import say
 
-_WITHIN_S = 5.0
 _LOOK_S = 0.05
+_AFTER_REFUSAL_S = 1.0
 _MOST_PACKETS = 1_000_000
 _NO_RATE = "100gbit"
 _LEAST_BURST_BYTES = 3028
@@ -61,6 +59,7 @@ class Shaping:
         self._looks: dict[str, Timer] = {}
         self._numbers = itertools.count(1)
         self._hooked: set[str] = set()
+        self._unhooked: set[str] = set()
         self._draining: set[str] = set()
         self._drained: Timer | None = None
         _try_netem()
@@ -88,8 +87,10 @@ class Shaping:
             self._ended[fault] = self._shaped.pop(fault)
             self._looks.pop(fault).cancel()
         shaped = self._ended[fault]
-        link = interface_of(shaped.ask.own)
-        _tc(*(f"filter del dev {link} {_HOOKS[direction][0]} pref {shaped.preference}" for direction in shaped.devices))
+        if fault not in self._unhooked:
+            link, number = interface_of(shaped.ask.own), shaped.preference
+            _tc(*(f"filter del dev {link} {_HOOKS[direction][0]} pref {number}" for direction in shaped.devices))
+            self._unhooked.add(fault)
         counts = _counts(shaped.devices.values())
         self._draining.update(shaped.devices.values())
         self._drain()
@@ -100,7 +101,8 @@ class Shaping:
         shaped = self._ended[fault]
         link = interface_of(shaped.ask.own)
         hooks = [_HOOKS[direction][0] for direction in shaped.devices]
-        found = [item for hook in hooks for item in json.loads(_run(["tc", "-j", "filter", "show", "dev", link, hook]))]
+        shown = [tool.run(["tc", "-j", "filter", "show", "dev", link, hook]) for hook in hooks]
+        found = [item for listed in shown for item in json.loads(listed)]
         return "packets are still led through it" if shaped.preference in [f.get("pref") for f in found] else ""
 
     def close(self) -> None:
@@ -119,19 +121,29 @@ class Shaping:
                 raise Refused(f"netem does one thing at a time to a link, and {fault} is in force; it needs a queue")
 
     def _look(self, fault: str) -> None:
-        shaped = self._shaped[fault]
-        counts = _counts(shaped.devices.values())
-        if shaped.proof(counts):
-            self._host.witnessed(fault, "netem", **_told(counts))
+        shaped, soon_s = self._shaped[fault], _LOOK_S
+        try:
+            counts = _counts(shaped.devices.values())
+        except Refused as refused:  # for a moment only; or else its cure is refused too
+            say(f"cannot see what {fault} does: {refused}")
+            soon_s = _AFTER_REFUSAL_S
         else:
-            self._looks[fault] = self._loop.later(_LOOK_S, partial(self._look, fault))
+            if shaped.proof(counts):
+                self._host.witnessed(fault, "netem", **_told(counts))
+                return
+        self._looks[fault] = self._loop.later(soon_s, partial(self._look, fault))
 
     def _drain(self) -> None:
         """Take interfaces away once they are empty."""
-        empty = [device for device in sorted(self._draining) if not _counts([device])["backlog"]]
-        _ip(*(f"link del {device}" for device in empty))
-        self._draining.difference_update(empty)
-        self._drained = self._loop.later(_LOOK_S, self._drain) if self._draining else None
+        soon_s = _LOOK_S
+        try:
+            empty = [device for device in sorted(self._draining) if not _counts([device])["backlog"]]
+            _ip(*(f"link del {device}" for device in empty))
+            self._draining.difference_update(empty)
+        except Refused as refused:  # for a moment only; or else `close` is refused too
+            say(f"cannot take away what is empty: {refused}")
+            soon_s = _AFTER_REFUSAL_S
+        self._drained = self._loop.later(soon_s, self._drain) if self._draining else None
 
 
 def qdisc(ask: impairment.Impairment) -> tuple[str, Callable[[dict[str, int]], bool]]:
@@ -176,7 +188,7 @@ def _counts(devices: Iterable[str]) -> dict[str, int]:
     """The sums of the devices' counters: `packets` that came through, `drops`, `overlimits`, `backlog`."""
     total = dict.fromkeys(("packets", "drops", "overlimits", "backlog"), 0)
     for device in devices:
-        (root,) = json.loads(_run(["tc", "-s", "-j", "qdisc", "show", "dev", device, "root"]))
+        (root,) = json.loads(tool.run(["tc", "-s", "-j", "qdisc", "show", "dev", device, "root"]))
         for name in total:
             total[name] += root.get(name, 0)
     return total
@@ -204,20 +216,9 @@ def _ip(*commands: str) -> None:
     _batch("ip", commands)
 
 
-def _batch(tool: str, commands: Iterable[str]) -> None:
+def _batch(name: str, commands: Iterable[str]) -> None:
     if text := "\n".join(commands):
-        _run([tool, "-batch", "-"], text)
-
-
-def _run(argv: list[str], text: str = "") -> str:
-    if shutil.which(argv[0]) is None:
-        raise Refused(f"there is no {argv[0]} on this host")
-    with privilege.lent():
-        done = subprocess.run(argv, input=text.encode(), capture_output=True, timeout=_WITHIN_S, check=False)
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
-        raise Refused(f"{argv[0]}: {said[0]}")
-    return done.stdout.decode()
+        tool.run([name, "-batch", "-"], text)
 
 
 def _microseconds(seconds: float) -> str:

@@ -1,0 +1,41 @@
+"""The one way in which an agent runs a tool of the system's: nft, iptables-restore, ip, tc.
+
+The agent does nothing else meanwhile, so that every tool is bounded.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+from midsession.agent import privilege
+from midsession.agent.answer import Refused
+
+WITHIN_S = 5.0
+
+
+def run(argv: list[str], text: str = "") -> str:
+    """What it prints, given `text` on its standard input; it has our CAP_NET_ADMIN.
+
+    Raises Refused when there is no such tool, when it does not end in time, and with its own first line when it fails;
+    OSError when it cannot be started.
+    """
+    name, *arguments = argv
+    path = shutil.which(name)
+    if path is None:
+        raise Refused(f"there is no {name} on this host")
+    try:
+        with privilege.lent():
+            done = subprocess.run(
+                [path, *arguments], input=text.encode(), capture_output=True, timeout=WITHIN_S, check=False
+            )
+    except subprocess.TimeoutExpired:
+        raise Refused(f"{name} has not ended: not within {WITHIN_S:g} s") from None
+    if done.returncode:
+        raise Refused(f"{name}: {first_line(done.stderr)}")
+    return done.stdout.decode()
+
+
+def first_line(said: bytes) -> str:
+    """What an error says, in its first line."""
+    return (said.decode(errors="replace").strip().splitlines() or ["it says nothing"])[0]
