@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 
 from midsession.agent import libc, procfs
-from midsession.agent.answer import Answer, LogBroken, Refused
+from midsession.agent.answer import Answer, Refused
 from midsession.agent.channel import Channel
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop
 from midsession.agent.network.addresses import own_addresses
 from midsession.agent.output import Mirror
-from midsession.agent.protocol import Hello, Reply, decode_request, encode
+from midsession.agent.protocol import Farewell, Hello, Reply, decode_request, encode
 from midsession.agent.say import say
 from midsession.agent.spawn import Spawn, execute
 from midsession.agent.supervisor import Supervisor
@@ -203,6 +203,13 @@ class Agent:
         else:
             self.loop.later(_FLUSH_POLL_S, lambda: self._flush(status, until_ns))
 
+    def say_farewell(self, why: str) -> None:
+        """It cannot go on: say why, in our own account and to the conductor, to whom the stream's end says nothing."""
+        say(why)
+        if self.channel is not None:
+            self.channel.send(encode(Farewell(why=why)))
+            self.channel.drain(_FLUSH_S)
+
     def clean_up(self) -> None:
         """Whatever happened: nothing that we started lives on, and no directory of our own stays."""
         self.supervisor.kill()
@@ -210,5 +217,5 @@ class Agent:
             self.channel.close()
         try:
             self.forget_run()
-        except (OSError, LogBroken) as error:
-            say(f"cannot clean up: {error}")
+        except Exception as error:  # noqa: BLE001 - the last thing that is done: it is told, and the rest was done
+            say(f"cannot clean up: {type(error).__name__}: {error}")

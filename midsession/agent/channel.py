@@ -7,6 +7,8 @@ replies are not read by the peer, no further request is read from it.
 from __future__ import annotations
 
 import os
+import select
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -64,6 +66,20 @@ class Channel:
         self._was_crowded = self._was_crowded or self.crowded
         if len(self._pending) == 1:
             self._flush()
+
+    def drain(self, within_s: float) -> None:
+        """Wait until what was sent is on its way, but no longer than that: for last words, outside the loop."""
+        room = select.poll()
+        room.register(self._out, select.POLLOUT)
+        until_s = time.monotonic() + within_s
+        while self._open and self._pending and (left_s := until_s - time.monotonic()) > 0:
+            room.poll(left_s * 1000)
+            try:
+                self._write()
+            except BlockingIOError:
+                continue
+            except OSError:
+                return  # nobody is there to hear them
 
     def close(self) -> None:
         """Close both descriptors; no callback is called any more."""

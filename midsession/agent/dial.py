@@ -205,7 +205,7 @@ def serve_dialling(dial: Dial, service: str) -> int:
     """Be the agent of this host for the conductor that answers there; what the program prints is mirrored to ours.
 
     Returns the exit status: 0 after `shutdown`, after SIGTERM or SIGINT, and when a conductor has come and gone; 1
-    when none ever came; 3 when a log could not be written.
+    when none ever came; 3 when a log could not be written; 4 after a mistake of ours.
     """
     loop = Loop()
     agent = Agent(loop, VERBS, service, (Mirror(loop, 1), Mirror(loop, 2)))

@@ -3,7 +3,7 @@
 The verbs are a closed set with typed arguments; there is no verb that runs a shell. A request is answered by exactly
 one `Reply` with its `id`; requests are carried out in the order of their arrival, except that `kill` and the other
 process verbs do not wait for an earlier `stop` to run out its grace. `Records` are pushed whenever subscribed records
-were written, in file order per writer. This module does no I/O.
+were written, in file order per writer. An agent that cannot go on says why in a `Farewell`. This module does no I/O.
 """
 
 from __future__ import annotations
@@ -65,6 +65,12 @@ class Records(_Message, frozen=True, kw_only=True, tag="records"):
     writer: str
     incarnation: int
     records: list[msgspec.Raw]
+
+
+class Farewell(_Message, frozen=True, kw_only=True, tag="farewell"):
+    """The agent's last line when it ends before its time. `why` is a text for people."""
+
+    why: str
 
 
 # --- conductor → agent ---------------------------------------------------------------------------------------------
@@ -334,7 +340,7 @@ Request = (
     | Unmislead | Renumber | Unrenumber | Impair | Mend | Link | Destroy | Tell | Status | AwaitPort | List | Fetch
     | Finish | Reset | Shutdown
 )  # fmt: skip
-FromAgent = Hello | Reply | Records
+FromAgent = Hello | Reply | Records | Farewell
 
 encode = msgspec.json.Encoder().encode
 decode_request = msgspec.json.Decoder(Request).decode

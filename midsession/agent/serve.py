@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import traceback
 
 from midsession.agent.agent import Agent
 from midsession.agent.answer import LogBroken
@@ -15,17 +16,17 @@ from midsession.agent.spawn import Spawn, execute
 from midsession.agent.verbs import VERBS
 
 WRONG_CALL = 2
-LOG_BROKEN = 3
-"""The exit status of an agent whose log could not be written."""
+LOG_BROKEN, BROKEN = 3, 4
+"""The exit status of an agent whose log could not be written, and of one that has met a mistake of ours."""
 
 
 def serve(in_fd: int, out_fd: int, service: str = "", token: str = "", spawn: Spawn = execute) -> int:
     """Be the agent of this host for the conductor at the other end of two descriptors, which are closed at the end.
 
     Returns the exit status: 0 after `shutdown`, when the conductor is gone, or after SIGTERM; 3 when a log could not
-    be written. `spawn` is how programs are started. Needs the process's main thread and its signal handlers; meant for
-    a process of its own, such as a child that was forked for a namespace. SIGINT is ignored: the conductor decides how
-    a run is interrupted.
+    be written; 4 after a mistake of ours. `spawn` is how programs are started. Needs the process's main thread and its
+    signal handlers; meant for a process of its own, such as a child that was forked for a namespace. SIGINT is ignored:
+    the conductor decides how a run is interrupted.
     """
     loop = Loop()
     agent = Agent(loop, VERBS, service, spawn=spawn)
@@ -46,12 +47,17 @@ def serve(in_fd: int, out_fd: int, service: str = "", token: str = "", spawn: Sp
 
 
 def run_to_the_end(loop: Loop, agent: Agent) -> int:
-    """Go round until the agent leaves, and leave nothing behind."""
+    """Go round until the agent leaves, and leave nothing behind. What ends it before its time is told."""
     try:
         return loop.run()
     except LogBroken as broken:
-        say(str(broken))
+        agent.say_farewell(str(broken))
         return LOG_BROKEN
+    except Exception as mistake:  # noqa: BLE001 - the top of the agent: told in full here, and to the conductor
+        for line in traceback.format_exc().splitlines():
+            say(line)
+        agent.say_farewell(f"a mistake of ours: {type(mistake).__name__}: {mistake}")
+        return BROKEN
     finally:
         agent.clean_up()
         loop.close()

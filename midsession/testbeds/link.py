@@ -16,7 +16,9 @@ import msgspec
 from midsession.agent.protocol import (
     MAX_FRAME_BYTES,
     PROTOCOL_VERSION,
+    Farewell,
     Fetch,
+    FromAgent,
     Hello,
     List,
     Records,
@@ -61,8 +63,8 @@ class AgentLink:
     """One agent, after its hello.
 
     `name` is what errors call it; set it anew when its host is given another. Records go to `inbox.records`; when the
-    stream ends before `close` or a `Shutdown`, every open request fails with HarnessError and `inbox.gone` is called
-    once. Needs a running event loop; all methods belong to it.
+    agent says farewell, or the stream ends, before `close` or a `Shutdown`, every open request fails with HarnessError
+    and `inbox.gone` is called once. Needs a running event loop; all methods belong to it.
     """
 
     def __init__(
@@ -141,6 +143,8 @@ class AgentLink:
             self.inbox.records(message)
         elif isinstance(message, Reply):
             self._answered(message)
+        elif isinstance(message, Farewell):
+            self._lost(message.why)
         else:
             raise HarnessError("it said hello twice", "agent-garbled")
 
@@ -198,9 +202,9 @@ def _inside(directory: Path, name: str) -> Path:
     return directory.joinpath(folder, *inner)
 
 
-def _decode(line: bytes) -> Hello | Reply | Records:
+def _decode(line: bytes) -> FromAgent:
     try:
-        message: Hello | Reply | Records = decode_from_agent(line)
+        message: FromAgent = decode_from_agent(line)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise HarnessError(f"an agent's line cannot be understood: {error}", "agent-garbled") from error
     return message

@@ -16,6 +16,8 @@ import msgspec
 
 from midsession.agent.protocol import (
     Configure,
+    Farewell,
+    FromAgent,
     Hello,
     Records,
     Reply,
@@ -137,12 +139,22 @@ class TestConductor:
         """Where it is."""
         return self.directory / "events" / f"{self.host}.{writer}.{incarnation}.jsonl"
 
-    def next_message(self) -> Hello | Reply | Records:
+    def next_message(self) -> FromAgent:
         """The agent's next message, whatever it is."""
         return self._next(time.monotonic() + PATIENCE_S)
 
+    def farewell(self) -> str:
+        """Wait for the agent's last words; whatever it says before is taken."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not isinstance(message := self._next(deadline), Farewell):
+            self._keep(message)
+        return message.why
+
     def _take(self, deadline: float) -> None:
-        message = self._next(deadline)
+        self._keep(self._next(deadline))
+
+    def _keep(self, message: FromAgent) -> None:
+        assert not isinstance(message, Farewell), message.why
         if isinstance(message, Reply):
             self._replies[message.id] = message
         elif isinstance(message, Records):
@@ -150,7 +162,7 @@ class TestConductor:
                 decode_line(bytes(raw), message.host, message.writer, message.incarnation) for raw in message.records
             ]
 
-    def _next(self, deadline: float) -> Hello | Reply | Records:
+    def _next(self, deadline: float) -> FromAgent:
         while b"\n" not in self._rest:
             ready, _, _ = select.select([self._in], [], [], max(deadline - time.monotonic(), 0))
             assert ready, "the agent said nothing in time"
@@ -158,7 +170,7 @@ class TestConductor:
             assert data, "the agent closed the stream"
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
-        message: Hello | Reply | Records = decode_from_agent(line)
+        message: FromAgent = decode_from_agent(line)
         return message
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from midsession.agent.protocol import MAX_FRAME_BYTES, Fetch, Reply, Request, Status, decode_request, encode
 from midsession.agent.verbs import VERBS
+from midsession.core.logfile import LogState
 
-from .conductor import Agent, TestConductor
+from .conductor import WAIT, Agent, TestConductor, is_alive
 
 FRAMES = 2000
 VALID: list[dict[str, Any]] = [
@@ -184,9 +185,41 @@ def test_full_disk_ends_the_agent(tmp_path: Path) -> None:
         conductor.begin("started")
         resource.prlimit(agent.process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
         conductor.start("import sys\nfor n in range(1000): print(n, flush=True)\nimport signal; signal.pause()")
+        assert "cannot be written" in conductor.farewell()
         assert agent.wait() == 3
     finally:
         assert "cannot be written" in agent.end()
+
+
+MISTAKEN = """
+import sys
+from midsession.agent import protocol, verbs
+verbs.VERBS[protocol.Status] = lambda agent, ask, answer: {how}
+from midsession.agent.serve import serve_stdio
+sys.exit(serve_stdio())
+"""
+
+
+@pytest.mark.parametrize("how", ["{}['no such key']", "agent.loop.later(0, lambda: {}['no such key']) and None"])
+def test_a_mistake_of_ours_is_told_before_the_end(tmp_path: Path, how: str) -> None:
+    """While a request is carried out, or later: in full on standard error, in short to the conductor; nothing lives on.
+
+    The run's log is closed in order, and the exit status is 4.
+    """
+    agent = Agent(code=MISTAKEN.format(how=how))
+    try:
+        conductor = agent.conductor(tmp_path)
+        conductor.begin()
+        program = conductor.start(WAIT)["pid"]
+        conductor.send(Status(id=0))
+        assert conductor.farewell() == "a mistake of ours: KeyError: 'no such key'"
+        assert agent.wait() == 4
+        assert not is_alive(program)
+        assert conductor.log().state is LogState.COMPLETE
+    finally:
+        said = agent.end()
+    assert "Traceback" in said
+    assert "in _frame" in said or "in _fire" in said
 
 
 def test_table_of_verbs_is_total() -> None:

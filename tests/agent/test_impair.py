@@ -64,6 +64,29 @@ def test_impairments_come_and_go_each_by_itself(agent: Agent, conductor: TestCon
     assert [r.fields["fault"] for r in conductor.book() if r.event == "healed"] == ["slow", "slower"]
 
 
+MISTAKEN = """
+import sys
+from midsession.agent.network import queue
+queue.stage_of = lambda ask, key: {}['no such key']
+from midsession.agent.serve import serve_stdio
+sys.exit(serve_stdio())
+"""
+
+
+@pytest.mark.netns
+def test_a_mistake_in_the_process_that_holds_packets_is_told(tmp_path: Path) -> None:
+    """Why it is gone stands in the refusal; the agent lives on."""
+    agent = Agent(code=MISTAKEN, prefix=NAMESPACE)
+    try:
+        conductor = agent.conductor(tmp_path)
+        conductor.begin()
+        with pytest.raises(Refusal, match="a mistake of ours: KeyError: 'no such key'"):
+            conductor.ask(delay("slow"))
+        conductor.ask(Finish(id=0))
+    finally:
+        agent.end()
+
+
 @pytest.mark.netns
 def test_the_process_that_holds_packets_is_no_part_of_the_program(conductor: TestConductor) -> None:
     """It is neither frozen with it nor killed with it."""

@@ -16,6 +16,7 @@ import pytest
 from midsession.agent.protocol import (
     PROTOCOL_VERSION,
     Configure,
+    Farewell,
     Finish,
     Hello,
     Kill,
@@ -220,6 +221,22 @@ def test_death_of_the_agent_is_told_once() -> None:
                 await link.ask(Status(id=0))
             assert link.is_gone
             assert [host for host, _ in box.lost] == ["h"]
+
+    run(test())
+
+
+def test_an_agents_farewell_is_why_it_is_gone() -> None:
+    """What it says last is told, once, in place of the stream's end."""
+
+    async def test() -> None:
+        async with sham_agent() as (_, link, box, agent):
+            waiting = link.ask(Status(id=0))
+            agent.sendall(encode(Farewell(why="the disk is full")) + b"\n")
+            agent.close()
+            with pytest.raises(HarnessError, match=r"is gone \(the disk is full\)"):
+                await waiting
+            await box.wait(lambda: bool(box.lost))
+            assert box.lost == [("h", "the disk is full")]
 
     run(test())
 

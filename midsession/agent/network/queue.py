@@ -148,10 +148,11 @@ def _be_the_process(orders: socket.socket) -> NoReturn:
         libc.run_promptly()
         _Worker(orders).run()
         code = 0
-    except OSError as error:
-        say(f"the queue of packets: {error}")
+    except Exception as error:  # noqa: BLE001 - the top of a process: told here, and to the agent
+        why = str(error) if isinstance(error, OSError) else f"a mistake of ours: {type(error).__name__}: {error}"
+        say(f"the queue of packets: {why}")
         with contextlib.suppress(OSError):
-            orders.send(_encode(Failed(str(error))))
+            orders.send(_encode(Failed(why)))
     finally:
         os._exit(code)
 
