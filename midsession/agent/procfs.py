@@ -1,4 +1,4 @@
-"""What /proc says: who is in a process group and in what state, whose parent we are, which ports listen.
+"""What /proc says: who descends from us and in what state, whose parent we are, which ports listen.
 
 Every function reads afresh and keeps nothing. /proc must be that of our own PID namespace, see `check`.
 Sources: proc_pid_stat(5), proc_pid_net(5), net/ipv4/tcp_ipv4.c (state 0A is TCP_LISTEN).
@@ -35,9 +35,9 @@ def descendant_states() -> dict[int, str]:
     """
     found = _processes()
     family = {os.getpid()}
-    while new := {pid for pid, _, parent, _ in found if parent in family} - family:
+    while new := {pid for pid, _, parent in found if parent in family} - family:
         family |= new
-    return {pid: state for pid, state, _, _ in found if pid in family and pid != os.getpid() and state not in GONE}
+    return {pid: state for pid, state, _ in found if pid in family and pid != os.getpid() and state not in GONE}
 
 
 def is_exiting(pid: int) -> bool:
@@ -49,13 +49,13 @@ def is_exiting(pid: int) -> bool:
 def children() -> list[int]:
     """Our children, adopted orphans among them; zombies are left out."""
     own = os.getpid()
-    return [pid for pid, state, parent, _ in _processes() if parent == own and state not in GONE]
+    return [pid for pid, state, parent in _processes() if parent == own and state not in GONE]
 
 
 def others() -> list[str]:
     """Every process that we see but ourselves, as `pid command`; zombies are left out."""
     own = os.getpid()
-    return [f"{pid} {_command(pid)}" for pid, state, _, _ in _processes() if pid != own and state not in GONE]
+    return [f"{pid} {_command(pid)}" for pid, state, _ in _processes() if pid != own and state not in GONE]
 
 
 def listening_ports() -> set[int]:
@@ -84,13 +84,14 @@ def now_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
-def _processes() -> list[tuple[int, str, int, int]]:
+def _processes() -> list[tuple[int, str, int]]:
+    """Everyone's pid, state letter, and parent."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) not in helpers and (stat := _read(f"/proc/{name}/stat")):
             # The command's name stands in parentheses and may itself hold any byte.
-            state, parent, pgrp = stat.rpartition(b")")[2].split()[:3]
-            found.append((int(name), state.decode(), int(parent), int(pgrp)))
+            state, parent = stat.rpartition(b")")[2].split()[:2]
+            found.append((int(name), state.decode(), int(parent)))
     return found
 
 

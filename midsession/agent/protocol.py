@@ -37,7 +37,7 @@ class Hello(_Message, frozen=True, kw_only=True, tag="hello"):
     """The agent's first line. `token` proves that it belongs to the run (empty on a private pipe).
 
     `service` is the role it was started for (`server`, `client`), `addresses` its addresses as `ip/prefix` by
-    interface (loopback left out), `clock` its clock domain, `cpus` what it may use.
+    interface (loopback left out), `clock` its clock domain.
     """
 
     token: str

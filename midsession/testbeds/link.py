@@ -100,10 +100,6 @@ class AgentLink:
         self._writer.write(encode(msgspec.structs.replace(request, id=self._last_id)) + b"\n")
         return answer
 
-    async def wait_gone(self) -> None:
-        """Until the stream has ended: after a `Shutdown`, the agent is about to exit. Bound it with a timeout."""
-        await asyncio.wait([self._listener])
-
     async def close(self) -> None:
         """Let go of the stream: the agent hears its end, kills what runs and goes. Never raises."""
         self._orderly = True

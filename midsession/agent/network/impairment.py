@@ -12,7 +12,6 @@ import msgspec
 
 Distribution = Literal["uniform", "normal", "pareto"]
 Direction = Literal["both", "to", "from"]
-Mechanism = Literal["queue", "netem"]
 
 
 class _Impairment(

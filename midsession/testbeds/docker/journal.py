@@ -70,10 +70,6 @@ class Journal:
         """Nothing is left of it."""
         self._path(project).unlink(missing_ok=True)
 
-    def has(self, project: str) -> bool:
-        """It is not known to be gone."""
-        return self._path(project).exists()
-
     def entries(self) -> Iterator[Entry]:
         """All that are whole. (One that is not was being written when its writer died: it had made nothing.)"""
         for path in sorted(self.directory.glob("*.json")):
