@@ -139,6 +139,7 @@ def test_a_damaged_packet_has_one_bit_flipped_behind_its_header() -> None:
     """Its IP header is whole, so that it comes to the one whose checksum finds it."""
     road = Road(Corrupt(share=1.0))
     road.send(50)
+    assert len(road.data) == 50
     for number, data in enumerate(road.data, 1):
         sent = HEADER[:2] + (100).to_bytes(2, "big") + HEADER[4:] + number.to_bytes(4, "big") + bytes(76)
         assert data[:20] == sent[:20]
