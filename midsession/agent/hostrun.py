@@ -66,6 +66,8 @@ class HostRun:
         """A cure did not do what it should: nobody knows what state this host is in."""
         self.mechanism: Mechanism | None = None
         """What impairs this host's link, once something needed it."""
+        self.down: dict[str, str] = {}
+        """The faults that have an interface down, each with its name."""
         self.directory = Directory(ask.host, ask.directory)
         try:
             self.book = Book(self.directory, self.header("agent", 1, os.getpid()), ask.client)

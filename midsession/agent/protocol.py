@@ -261,14 +261,21 @@ class Unrenumber(_Request, frozen=True, kw_only=True, tag="unrenumber"):
 
 
 class Link(_Request, frozen=True, kw_only=True, tag="link"):
-    """Switch the interface that holds the address `own` down or up; answered once the kernel says that it is.
+    """Have the interface with the address `own` down on behalf of a fault, or (`up`) not, until `Relink`.
 
-    Down with a `fault` writes `injected` (the first time) and `witnessed`; up with that `fault` writes `healed`.
+    It is up when no fault has it down. Answered once the kernel says that it is as it should be; the first time down
+    writes `injected`, and `witnessed`.
     """
 
+    fault: str
     own: str
     up: bool
-    fault: str = ""
+
+
+class Relink(_Request, frozen=True, kw_only=True, tag="relink"):
+    """Have the interface down on that fault's behalf no more; up unless another has it down. Writes `healed`."""
+
+    fault: str
 
 
 class Destroy(_Request, frozen=True, kw_only=True, tag="destroy"):
@@ -337,7 +344,7 @@ class Shutdown(_Request, frozen=True, kw_only=True, tag="shutdown"):
 
 Request = (
     Configure | Subscribe | Start | Kill | Stop | Freeze | Thaw | Prepare | Filter | Unfilter | Mislead
-    | Unmislead | Renumber | Unrenumber | Impair | Mend | Link | Destroy | Tell | Status | AwaitPort | List | Fetch
+    | Unmislead | Renumber | Unrenumber | Impair | Mend | Link | Relink | Destroy | Tell | Status | AwaitPort | List | Fetch
     | Finish | Reset | Shutdown
 )  # fmt: skip
 FromAgent = Hello | Reply | Records | Farewell

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from midsession.agent.protocol import Link, Request
+from midsession.agent.protocol import Link, Relink, Request
 from midsession.core.record import Event, Record
 from midsession.faults.base import ANY, Fault, Move, Rest, Scene
 
@@ -18,7 +18,7 @@ class Flap(Fault):
     see silence, then data in a burst, after TCP's own backoff.
 
     It took effect when the kernel says for the first time that the interface is down. Healing ends the rest of it and
-    leaves the interface up.
+    leaves the interface up. Where other faults have the interface down too, it is up only when none of them has.
     """
 
     verb = "flap"
@@ -40,14 +40,13 @@ class Flap(Fault):
 
     def inject(self, step: str, scene: Scene) -> Sequence[Move]:
         """Down, a rest, up, a rest, …; the last up is the cure."""
-        down = Link(id=0, own=scene.address, up=False, fault=step)
-        up = Link(id=0, own=scene.address, up=True)
+        down, up = (Link(id=0, fault=step, own=scene.address, up=up) for up in (False, True))
         once: list[Move] = [down, Rest(self.down_s), up, Rest(self.up_s)]
         return [*once * (self.times - 1), down, Rest(self.down_s), *self.heal(step, scene)]
 
     def heal(self, step: str, scene: Scene) -> Sequence[Request]:
         """Up, and it stays so."""
-        return (Link(id=0, own=scene.address, up=True, fault=step),)
+        return (Relink(id=0, fault=step),)
 
     def is_witness(self, record: Record) -> bool:
         """The agent saw the interface down."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from midsession.agent.protocol import Link, Request, Stop
+from midsession.agent.protocol import Link, Relink, Request, Stop
 from midsession.core.record import Event, Record
 from midsession.faults.base import ANY, Fault, Move, Scene
 
@@ -17,8 +17,8 @@ class Vanish(Fault):
     The kernel still says goodbye (FIN, or RST where bytes were unread); then there is a void. What peers send after the
     FIN is answered by nobody, so that their sends "succeed" until a timeout, and connects are not refused but time out.
 
-    It took effect when the kernel says that the interface is down. Healing brings the interface up; the program stays
-    down until a `start`. No program running: the fault fails.
+    It took effect when the kernel says that the interface is down. Healing brings the interface up, unless another
+    fault has it down too; the program stays down until a `start`. No program running: the fault fails.
     """
 
     verb = "vanish"
@@ -31,11 +31,11 @@ class Vanish(Fault):
 
     def inject(self, step: str, scene: Scene) -> Sequence[Move]:
         """A stop without grace kills at once and, unlike a kill, is answered when all is gone: FIN comes out first."""
-        return (Stop(id=0, grace_s=0.0, fault=step), Link(id=0, own=scene.address, up=False, fault=step))
+        return (Stop(id=0, grace_s=0.0, fault=step), Link(id=0, fault=step, own=scene.address, up=False))
 
     def heal(self, step: str, scene: Scene) -> Sequence[Request]:
         """The interface comes up."""
-        return (Link(id=0, own=scene.address, up=True, fault=step),)
+        return (Relink(id=0, fault=step),)
 
     def is_witness(self, record: Record) -> bool:
         """The agent saw the interface down."""

@@ -20,6 +20,7 @@ from midsession.agent.protocol import (
     Mend,
     Mislead,
     Prepare,
+    Relink,
     Renumber,
     Request,
     Reset,
@@ -78,7 +79,7 @@ SABOTAGES: list[tuple[str, Request, Request, str]] = [
     (
         STAYS_DOWN,
         Link(id=0, fault="down", own=OWN, up=False),
-        Link(id=0, fault="down", own=OWN, up=True),
+        Relink(id=0, fault="down"),
         "e0 is down",
     ),
     (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from midsession.agent.network.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
-from midsession.agent.protocol import Destroy, Filter, Freeze, Impair, Kill, Link, Mislead, Renumber, Stop, Thaw
+from midsession.agent.protocol import Destroy, Filter, Freeze, Impair, Kill, Link, Mislead, Relink, Renumber, Stop, Thaw
 from midsession.core.plan import ClientPlan, GroupPlan, Plan
 from midsession.core.record import Event, Record
 from midsession.faults import FAULTS, build
@@ -61,7 +61,8 @@ def record(event: str, host: str = "server", **fields: Any) -> Record:
     return Record(event, 1, 1, None, None, fields, host, "agent", 1)
 
 
-DOWN, UP = (Link(id=0, own=OWN, up=up, fault="crash") for up in (False, True))
+DOWN, UP = (Link(id=0, fault="crash", own=OWN, up=up) for up in (False, True))
+RELINK = Relink(id=0, fault="crash")
 
 
 def rule(**fields: Any) -> Filter:
@@ -111,11 +112,11 @@ INJECTIONS: list[tuple[str, dict[str, Any], list[Move]]] = [
     ("duplicate", {"rate_share": 0.1}, [impair(Duplicate(share=0.1))]),
     ("corrupt", {"every": 5}, [impair(Corrupt(every=5))]),
     ("mtu", {"size_bytes": 600}, [rule(direction="to", over_bytes=600)]),
-    ("flap", {"down_s": 0.1, "up_s": 0.2}, [DOWN, Rest(0.1), UP]),
+    ("flap", {"down_s": 0.1, "up_s": 0.2}, [DOWN, Rest(0.1), RELINK]),
     (
         "flap",
         {"down_s": 0.1, "up_s": 0.2, "times": 2},
-        [DOWN, Rest(0.1), Link(id=0, own=OWN, up=True), Rest(0.2), DOWN, Rest(0.1), UP],
+        [DOWN, Rest(0.1), UP, Rest(0.2), DOWN, Rest(0.1), RELINK],
     ),
     ("refuse", {}, [rule(direction="to", which="request", act="reset")]),
     ("refuse", {"with_": "talkers"}, [rule(direction="to", which="request", act="reset", peers=TALKERS)]),

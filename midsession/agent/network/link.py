@@ -1,4 +1,7 @@
-"""The verb link: this host's interface goes down and up, by the ioctls of netdevice(7)."""
+"""The verbs link and relink: this host's interface goes down and up, by the ioctls of netdevice(7).
+
+Several faults may have it down at a time. It comes up when the last of them lets go.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from typing import Any
 
 from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
+from midsession.agent.hostrun import HostRun
 from midsession.agent.network.addresses import interface_of
 from midsession.agent.procfs import now_ns
-from midsession.agent.protocol import Link
+from midsession.agent.protocol import Link, Relink
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _IFF_UP = 0x1
@@ -19,31 +23,53 @@ _FLAGS = "16sh6x"
 
 
 def switch(agent: Agent, ask: Link, _answer: Answer) -> dict[str, Any]:
-    """Down (a fault's begin, or a part of it) or up (its end, or a part of it)."""
+    """Down (a fault's begin, or a part of it), or up for a while as far as this fault goes."""
     host = agent.run_under_way()
-    if ask.up and host.is_broken(ask.fault):
-        return host.heal(ask.fault)
+    if ask.up:
+        return _let_go(host, ask.fault)
     interface = interface_of(ask.own)
     began_ns = now_ns()
-    _set(interface, ask.up)
-    if ask.fault and not ask.up and not host.is_broken(ask.fault):
+    _set(interface, False)
+    host.down[ask.fault] = interface
+    if not host.is_broken(ask.fault):
         host.injected(ask.fault, "link", began_ns, now_ns())
-        host.broken(ask.fault, lambda: _cure(interface), lambda: _remains(interface))
+        host.broken(
+            ask.fault,
+            lambda: {"interface": interface} | _let_go(host, ask.fault),
+            lambda: _remains(host, ask.fault, interface),
+        )
         host.witnessed(ask.fault, "link", interface=interface)
     return {"interface": interface}
 
 
-VERBS: dict[type[Any], Any] = {Link: switch}
+def relink(agent: Agent, ask: Relink, _answer: Answer) -> dict[str, Any]:
+    """The fault's end; nothing to do where it had no begin."""
+    return agent.run_under_way().heal(ask.fault)
 
 
-def _cure(interface: str) -> dict[str, Any]:
-    _set(interface, True)
+VERBS: dict[type[Any], Any] = {Link: switch, Relink: relink}
+
+
+def _let_go(host: HostRun, fault: str) -> dict[str, Any]:
+    """The interface that the fault has down, if any, is up, unless another has it down."""
+    interface = host.down.get(fault)
+    if interface is None:
+        return {}
+    if not _is_held(host, fault, interface):
+        _set(interface, True)
+    del host.down[fault]
     return {"interface": interface}
 
 
-def _remains(interface: str) -> str:
+def _is_held(host: HostRun, fault: str, interface: str) -> bool:
+    """Whether another fault has it down."""
+    return any(held == interface for other, held in host.down.items() if other != fault)
+
+
+def _remains(host: HostRun, fault: str, interface: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
-        return "" if _flags(control, interface) & _IFF_UP else f"{interface} is down"
+        is_up = _flags(control, interface) & _IFF_UP
+    return "" if is_up or _is_held(host, fault, interface) else f"{interface} is down"
 
 
 def _set(interface: str, up: bool) -> None:

@@ -1,0 +1,92 @@
+"""An interface that several faults have down: what the kernel says, in a network namespace of the test's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from midsession.agent.protocol import Finish, Link, Relink
+from tests.agent.conductor import Agent, TestConductor
+from tests.agent.test_filter import NAMESPACE, OWN, inside
+
+pytestmark = pytest.mark.netns
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    """An agent whose namespace has the interface `v0`."""
+    process = Agent("--stdio", prefix=NAMESPACE)
+    yield process
+    process.end()
+
+
+@pytest.fixture
+def conductor(agent: Agent, tmp_path: Path) -> TestConductor:
+    """Its conductor, in a run that has begun."""
+    conductor = agent.conductor(tmp_path)
+    conductor.begin()
+    inside(agent, "ip", "link", "add", "v0", "type", "veth", "peer", "v1")
+    inside(agent, "ip", "address", "add", f"{OWN}/24", "dev", "v0")
+    inside(agent, "ip", "link", "set", "v0", "up")
+    return conductor
+
+
+def is_up(agent: Agent) -> bool:
+    """Whether somebody has switched it on."""
+    (told,) = json.loads(inside(agent, "ip", "-j", "link", "show", "v0"))
+    return "UP" in told["flags"]
+
+
+def link(fault: str, up: bool) -> Link:
+    return Link(id=0, fault=fault, own=OWN, up=up)
+
+
+def events(conductor: TestConductor) -> list[tuple[str, str]]:
+    return [(r.event, r.fields["fault"]) for r in conductor.book()]
+
+
+def test_a_short_fault_that_is_healed_leaves_a_long_one_in_force(agent: Agent, conductor: TestConductor) -> None:
+    """The interface comes up when the last of them is healed, in whatever order; each has its own records."""
+    conductor.ask(link("long", up=False))
+    conductor.ask(link("short", up=False))
+    conductor.ask(Relink(id=0, fault="short"))
+    assert not is_up(agent)
+    conductor.ask(Relink(id=0, fault="long"))
+    assert is_up(agent)
+    assert events(conductor) == [
+        ("injected", "long"),
+        ("witnessed", "long"),
+        ("injected", "short"),
+        ("witnessed", "short"),
+        ("healed", "short"),
+        ("healed", "long"),
+    ]
+
+
+def test_the_gap_of_a_flap_does_not_lift_another_fault(agent: Agent, conductor: TestConductor) -> None:
+    """Up in between is up as far as the flap goes; it is injected and healed once, and healed in its gap as well."""
+    conductor.ask(link("flap", up=False))
+    conductor.ask(link("flap", up=True))
+    assert is_up(agent)
+    conductor.ask(link("vanish", up=False))
+    conductor.ask(link("flap", up=False))
+    conductor.ask(link("flap", up=True))
+    assert not is_up(agent)
+    conductor.ask(Relink(id=0, fault="flap"))
+    assert not is_up(agent)
+    conductor.ask(Relink(id=0, fault="vanish"))
+    assert is_up(agent)
+    assert [fault for event, fault in events(conductor) if event == "injected"] == ["flap", "vanish"]
+    assert [fault for event, fault in events(conductor) if event == "healed"] == ["flap", "vanish"]
+
+
+def test_the_end_of_the_run_lifts_them_all(agent: Agent, conductor: TestConductor) -> None:
+    """Whatever was not healed is, and says so."""
+    for fault in ("a", "b"):
+        conductor.ask(link(fault, up=False))
+    conductor.ask(Finish(id=0))
+    assert is_up(agent)
+    assert [fault for event, fault in events(conductor) if event == "healed"] == ["a", "b"]
