@@ -18,7 +18,8 @@ class IdleExpiry(PacketFault):
     RST to its sender alone (`how: reset`); the other end is told nothing. A forgotten connection stays so, however
     often TCP sends again. Every packet that passes, in either direction, keeps its connection: talkers live on, and so
     do those with a keepalive that is short enough (RFC 5382, REQ-5 asks NATs for two hours and four minutes; many give
-    minutes). A connect is always let through and begins anew. What is open when the fault begins is idle from then on.
+    minutes). A connect is always let through and begins anew. What is open, or being opened, when the fault begins is
+    idle from then on.
 
     It took effect when the rule's counter shows the first packet of a forgotten connection. Healing takes the rules
     out: what TCP then sends again arrives.

@@ -175,6 +175,37 @@ def test_a_step_is_injected_once_and_healed_twice(agent: Agent, conductor: TestC
     assert conductor.ask(Unfilter(id=0, fault="a")) == {}
 
 
+HANDSHAKE = f"""
+import socket
+listener = socket.create_server(("{OWN}", 4000))
+asker = socket.socket()
+asker.bind(("{OWN}", 40000))
+asker.setblocking(False)
+asker.connect_ex(("{OWN}", 4000))
+print("under way", flush=True)
+input()
+"""
+SYN_ACK_IS_LOST = """table ip late {
+chain output { type filter hook output priority -1; policy accept; tcp flags & (syn | ack) == (syn | ack) drop; }
+}"""
+
+
+@pytest.mark.parametrize(("asked", "kept"), [({"idle_s": 30.0}, 2), ({"which": "live"}, 0)])
+def test_a_handshake_under_way_is_known_though_not_open(
+    agent: Agent, conductor: TestConductor, asked: dict[str, Any], kept: int
+) -> None:
+    """A NAT has seen its SYN: both ends, the one that asks and the one that was asked, are idle from then on."""
+    conductor.ask(Subscribe(id=0, events=["line"]))
+    inside(agent, "ip", "address", "add", f"{OWN}/24", "dev", "lo")
+    inside(agent, "ip", "link", "set", "lo", "up")
+    inside(agent, "nft", SYN_ACK_IS_LOST)
+    conductor.start(HANDSHAKE)
+    conductor.wait_line("under way")
+    conductor.ask(cut("nat", **asked))
+    (known,) = [item["set"] for item in ruleset(agent) if "set" in item]
+    assert len(known.get("elem", ())) == kept
+
+
 AGAIN = Configure(id=0, run="again", host="server", seed=1, plan="p")
 
 

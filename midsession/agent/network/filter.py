@@ -32,7 +32,7 @@ _REHEARSAL = Filter(id=0, fault="rehearsal", own="127.0.0.1", peers=["127.0.0.1"
 
 def prepare(agent: Agent) -> None:
     """Have everything ready, so that a fault has to add nothing but its rules."""
-    _ruleset(agent.run_under_way()).rehearse(rules(_REHEARSAL, _open_at("127.0.0.1")))
+    _ruleset(agent.run_under_way()).rehearse(rules(_REHEARSAL, _connections(_REHEARSAL)))
 
 
 def put(agent: Agent, ask: Filter, _answer: Answer) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def put(agent: Agent, ask: Filter, _answer: Answer) -> dict[str, Any]:
     host = agent.run_under_way()
     if host.is_broken(ask.fault):
         raise Refused(f"{ask.fault} is in force already")
-    ruleset, wanted = _ruleset(host), rules(ask, _open_at(ask.own))
+    ruleset, wanted = _ruleset(host), rules(ask, _connections(ask))
     began_ns = now_ns()
     ruleset.put(wanted)
     host.injected(ask.fault, "filter", began_ns, now_ns())
@@ -64,9 +64,11 @@ def _ruleset(host: HostRun) -> Ruleset:
     return host.ruleset
 
 
-def _open_at(own: str) -> Iterator[Connection]:
-    """The TCP connections of that address that are open now."""
-    return ((c.peer, c.peer_port, c.own_port) for c in sockets.open_now() if c.own == own)
+def _connections(ask: Filter) -> Iterator[Connection]:
+    """The TCP connections of its address that are there now: those that are open, or for `idle_s` those that a NAT
+    would know."""
+    found = sockets.open_now if ask.idle_s is None else sockets.known_now
+    return ((c.peer, c.peer_port, c.own_port) for c in found() if c.own == ask.own)
 
 
 class _Meter:

@@ -72,17 +72,20 @@ class Rules:
         return f"seen_{self.fault}"
 
 
-def rules(ask: Filter, open_now: Iterable[Connection]) -> Rules:
-    """The rules of a request. `open_now` is asked for only where it matters. Raises Refused, ValueError."""
+def rules(ask: Filter, there: Iterable[Connection]) -> Rules:
+    """The rules of a request. The connections that are `there` are asked for only where they matter.
+
+    Raises Refused, ValueError.
+    """
     if _NAME.fullmatch(ask.fault) is None:
         raise Refused(f"a step cannot be called {ask.fault!r}")
     if ask.act == "reset" and ask.idle_s is None and (ask.direction, ask.which) not in _CAN_BE_REFUSED:
         raise Refused("only what asks for a connection, or is of one that was forgotten, can be answered with RST")
     sets = {}
     if ask.connections is not None or ask.which == "live":
-        sets[f"live_{ask.fault}"] = _set("", open_now if ask.connections is None else ask.connections)
+        sets[f"live_{ask.fault}"] = _set("", there if ask.connections is None else ask.connections)
     if ask.idle_s is not None:
-        sets[f"known_{ask.fault}"] = _set(_expiry(ask.idle_s), open_now)
+        sets[f"known_{ask.fault}"] = _set(_expiry(ask.idle_s), there)
     return Rules(ask.fault, {way.hook: _chain(way, ask) for way in _WAYS[ask.direction]}, sets)
 
 

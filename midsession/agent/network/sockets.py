@@ -25,6 +25,8 @@ _OPEN = sum(1 << state for state in (1, 4, 5, 8, 9, 11))
 """ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING (net/tcp_states.h)."""
 _LINGERING = 1 << 6
 """TIME_WAIT."""
+_UNDER_WAY = sum(1 << state for state in (2, 3))
+"""SYN_SENT and SYN_RECV; the latter also finds what is no socket yet but a request for one."""
 
 _HEADER = struct.Struct("=IHHII")
 _REQUEST_HEAD = struct.Struct("=BBBxI")
@@ -73,6 +75,11 @@ def open_now() -> list[Open]:
 def lingering_now() -> list[Open]:
     """Those in TIME_WAIT, with IPv4 addresses: nobody owns them any more. Raises OSError."""
     return _in_states(_LINGERING)
+
+
+def known_now() -> list[Open]:
+    """Those that are open, and those that are being opened: a NAT has seen their SYN. Raises OSError."""
+    return _in_states(_UNDER_WAY | _OPEN)
 
 
 def _in_states(states: int) -> list[Open]:
