@@ -164,6 +164,24 @@ def test_a_rule_that_the_kernel_refuses_leaves_nothing(agent: Agent, conductor: 
     assert conductor.ask(cut("vast")) == {}
 
 
+ABOUT: list[dict[str, Any]] = [
+    {},
+    {"which": "live"},
+    {"which": "opening"},
+    {"which": "request", "act": "reset", "direction": "to"},
+    {"connections": [("10.9.0.2", 4000, 40000)]},
+    {"idle_s": 1.0, "act": "reset"},
+    {"over_bytes": 600, "every": 3, "direction": "to"},
+]
+
+
+@pytest.mark.parametrize("narrowed", [{"own_port": 4000}, {"peer_port": 4000}, {"own_port": 4000, "protocol": "tcp"}])
+def test_the_kernel_takes_every_rule_with_a_port(conductor: TestConductor, narrowed: dict[str, Any]) -> None:
+    """Whatever it is about, and whether or not the protocol is said: that of a connection is TCP."""
+    for number, asked in enumerate(ABOUT):
+        assert conductor.ask(cut(f"cut-{number}", **asked, **narrowed)) == {}
+
+
 def test_a_step_is_injected_once_and_healed_twice(agent: Agent, conductor: TestConductor) -> None:
     """The second injection is refused and changes nothing; the second cure finds nothing to do."""
     conductor.ask(cut("a"))

@@ -13,6 +13,7 @@ from midsession.agent.protocol import Filter
 OPEN = [("10.0.1.3", 40001, 4000), ("10.0.1.2", 40000, 4000)]
 
 IN, OUT = 'iifname != "lo" ip daddr 10.0.0.2', 'oifname != "lo" ip saddr 10.0.0.2'
+TCP = "meta l4proto tcp"
 
 CHAINS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
     (
@@ -43,7 +44,16 @@ CHAINS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
         {"which": "request", "act": "reset", "direction": "to"},
         {
             "input": [
-                f"{IN} tcp flags & (syn | ack) == syn counter name seen_cut counter name hit_cut reject with tcp reset"
+                f"{IN} {TCP} tcp flags & (syn | ack) == syn counter name seen_cut counter name hit_cut "
+                "reject with tcp reset"
+            ]
+        },
+    ),
+    (
+        {"which": "opening", "peer_port": 4000, "direction": "from"},
+        {
+            "output": [
+                f"{OUT} {TCP} th dport 4000 tcp flags & syn == syn counter name seen_cut counter name hit_cut drop"
             ]
         },
     ),
@@ -51,7 +61,8 @@ CHAINS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
         {"which": "live", "direction": "from"},
         {
             "output": [
-                f"{OUT} ip daddr . tcp dport . tcp sport @live_cut counter name seen_cut counter name hit_cut drop"
+                f"{OUT} {TCP} ip daddr . tcp dport . tcp sport @live_cut counter name seen_cut "
+                "counter name hit_cut drop"
             ]
         },
     ),
@@ -67,11 +78,12 @@ CHAINS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
         {"idle_s": 5.0, "direction": "to", "act": "reset"},
         {
             "input": [
-                f"{IN} tcp flags & rst == rst return",
-                f"{IN} tcp flags & (syn | ack) == syn update @known_cut {{ ip saddr . tcp sport . tcp dport }} return",
-                f"{IN} ip saddr . tcp sport . tcp dport @known_cut "
+                f"{IN} {TCP} tcp flags & rst == rst return",
+                f"{IN} {TCP} tcp flags & (syn | ack) == syn "
                 "update @known_cut { ip saddr . tcp sport . tcp dport } return",
-                f"{IN} meta l4proto tcp counter name seen_cut counter name hit_cut reject with tcp reset",
+                f"{IN} {TCP} ip saddr . tcp sport . tcp dport @known_cut "
+                "update @known_cut { ip saddr . tcp sport . tcp dport } return",
+                f"{IN} {TCP} counter name seen_cut counter name hit_cut reject with tcp reset",
             ]
         },
     ),

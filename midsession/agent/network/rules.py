@@ -104,7 +104,7 @@ def _chain(way: Way, ask: Filter) -> list[str]:
         *answers,
         f"{fits} tcp flags & (syn | ack) == syn {keep}",
         f"{fits} {way.connection} @known_{ask.fault} {keep}",
-        f"{fits} meta l4proto tcp counter name seen_{ask.fault} {hit}",
+        f"{fits} counter name seen_{ask.fault} {hit}",
     ]
 
 
@@ -115,11 +115,16 @@ def _ends(way: Way, ask: Filter) -> str:
     if ask.spared:
         parts.append(f"ip {way.peer} != {_addresses(ask.spared)}")
     ports = [(way.own_port, ask.own_port), (way.peer_port, ask.peer_port)]
-    if ask.protocol is not None:
-        parts.append(f"meta l4proto {ask.protocol}")
+    if protocol := ask.protocol or _implied(ask):
+        parts.append(f"meta l4proto {protocol}")
     elif any(number is not None for _, number in ports):
         parts.append("meta l4proto { tcp, udp }")
     return " ".join(parts + [f"th {end} {_port(number)}" for end, number in ports if number is not None])
+
+
+def _implied(ask: Filter) -> str | None:
+    """The protocol of what it is about, where that has one: nftables refuses `th` for both beside `tcp` for one."""
+    return "tcp" if ask.which != "all" or ask.connections is not None or ask.idle_s is not None else None
 
 
 def _which(way: Way, ask: Filter) -> str:
