@@ -30,7 +30,8 @@ is in `scenarios/faults/`.
 
 **Targets.** A service, a client group, or one client by its number, `talkers-3`, where the fault can hit a connection
 and nothing else; or a choice that is drawn from the seed before the run: `{one: talkers}`, `{minority: [a, b, c]}`,
-`{majority: …}`, `{all: …}`. See [scenario.md](scenario.md#choice).
+`{majority: …}`, `{all: …}`. See [scenario.md](scenario.md#choice). One step hits either clients by their numbers, or
+whole hosts: `{all: [talkers, talkers-1]}` is refused.
 
 **Selectors.** What is a rule over packets can be narrowed down, and every selector that is given must fit. `with` is
 the other end, a service or client group. `port` is the service's end of the traffic: the target's own port, or that of

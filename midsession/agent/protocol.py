@@ -344,8 +344,8 @@ class Shutdown(_Request, frozen=True, kw_only=True, tag="shutdown"):
 
 Request = (
     Configure | Subscribe | Start | Kill | Stop | Freeze | Thaw | Prepare | Filter | Unfilter | Mislead
-    | Unmislead | Renumber | Unrenumber | Impair | Mend | Link | Relink | Destroy | Tell | Status | AwaitPort | List | Fetch
-    | Finish | Reset | Shutdown
+    | Unmislead | Renumber | Unrenumber | Impair | Mend | Link | Relink | Destroy | Tell | Status | AwaitPort | List
+    | Fetch | Finish | Reset | Shutdown
 )  # fmt: skip
 FromAgent = Hello | Reply | Records | Farewell
 

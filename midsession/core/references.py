@@ -10,12 +10,12 @@ beside a name must be an event that it can have, and with `each: true` the names
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from midsession.core.aims import Parties, aim_problems
 from midsession.core.choice import LEAST
 from midsession.core.compile import step_id
 from midsession.core.ended import stranded_steps
@@ -32,7 +32,6 @@ RESERVED = ("all", "conductor")
 FLEETS = "client"
 """Testbeds call the hosts that play scripted clients `client-1`, `client-2`, …"""
 
-_NUMBER = re.compile("[1-9][0-9]{0,6}")
 _OR_ONE_CLIENT = frozenset(
     {"service, client group or client", "group or client with a script", "group of client programs"}
 )
@@ -116,9 +115,12 @@ class _References:
     def __init__(self, tree: Node, language: Language) -> None:
         self._tree, self._language = tree, language
         self._found: list[Problem] = []
-        self._services = dict(_items(tree, "services"))
-        self._groups = dict(_items(tree, "clients"))
-        self._foreign = [name for name, group in self._groups.items() if group.get("command") or group.get("image")]
+        self._parties = Parties(tree)
+        self._services, self._groups, self._foreign = (
+            self._parties.services,
+            self._parties.groups,
+            self._parties.programs,
+        )
         self._steps = self._read_steps()
         scripted = [name for name in self._groups if name not in self._foreign]
         self._known: Mapping[Kind, Collection[str]] = {
@@ -185,7 +187,7 @@ class _References:
             message = f"the hosts of all fleets are called '{FLEETS}-…'"
             self._wrong("bad-name", message, places[FLEETS], "choose another name")
         for service in self._services:
-            group = self._group_of(service)
+            group = self._parties.group_of(service)
             if group is not None and group != service:
                 message = f"'{service}' is a service already, and would be a client of '{group}'"
                 self._wrong("duplicate-id", message, places[group], "choose another name")
@@ -196,7 +198,7 @@ class _References:
         if node is None or name is None:
             return None
         known = self._known[kind]
-        if name in known or (kind in _OR_ONE_CLIENT and self._group_of(name) in known):
+        if name in known or (kind in _OR_ONE_CLIENT and self._parties.group_of(name) in known):
             return name
         remedy = self._what_it_is(name) or did_you_mean(name, known)
         self._wrong(_SLUGS[kind], f"there is no {kind} {quoted(name)}", node.place, remedy)
@@ -204,23 +206,13 @@ class _References:
 
     def _what_it_is(self, name: str) -> str:
         """What a name stands for that does not fit where it stands; empty for one that stands for nothing."""
-        group = self._group_of(name)
+        group = self._parties.group_of(name)
         if group is None:
             return f"'{name}' is a service" if name in self._services else ""
         foreign = group in self._foreign
         if name == group:
             return f"'{name}' is a client group {'of programs' if foreign else 'with a script'}"
         return f"'{name}' is a client {'that is a program' if foreign else 'with a script'}"
-
-    def _group_of(self, name: str) -> str | None:
-        """The client group that a name means, itself or one of its clients."""
-        if name in self._groups:
-            return name
-        group, _, number = name.rpartition("-")
-        if group not in self._groups or not _NUMBER.fullmatch(number):
-            return None
-        count = self._count(group)
-        return group if count is None or int(number) <= count else None
 
     # --- clients ---
 
@@ -276,7 +268,7 @@ class _References:
                 if isinstance(body.value, str) or (body.value and dict(body.items()).keys() <= LEAST.keys()):
                     body = Node({"target": body}, body.place)
                 self._body(self._language.faults[verb], body)
-                self._target(verb, body.get("target"))
+                self._found += aim_problems(verb, body, self._parties, self._language)
         for_node = step.node.get("for")
         if for_node and step.verbs and not set(step.verbs) & self._language.healable:
             remedy = f"'for' fits {', '.join(sorted(self._language.healable)) or 'no action yet'}"
@@ -292,73 +284,6 @@ class _References:
             step = next(step for step in self._steps if step.id == name)
             if step.verbs and not set(step.verbs) & self._language.healable:
                 self._wrong("not-healable", f"the step '{name}' does what does not heal", body.place)
-
-    def _target(self, verb: str, node: Node | None) -> None:
-        """The name of a target, or every name among which it is chosen."""
-        if node is None or isinstance(node.value, str):
-            self._aim(verb, node)
-            return
-        for how, among in node.items():
-            names = list(among.each())
-            if how in LEAST and (group := _text(among)):
-                names = [Node(f"{group}-1", among.place)] if group in self._groups else [among]
-                count = self._count(group) if group in self._groups else 1
-            else:
-                count = len(names)
-            for name in names:
-                self._aim(verb, name)
-            if how in LEAST and count is not None and count < LEAST[how]:
-                message = f"a {how} of {count} is nobody"
-                self._wrong("out-of-range", message, among.place, f"name {LEAST[how]} at least")
-
-    def _aim(self, verb: str, node: Node | None) -> None:
-        """A name must be of a kind that the fault can hit."""
-        name = _text(node)
-        if node is None or name is None:
-            return
-        allowed = getattr(self._language.faults.get(verb), "targets", {"service"})
-        kind = self._kind(name)
-        if kind in allowed:
-            return
-        if kind is None:
-            said = " or ".join(sorted(allowed - {"client"}, reverse=True))
-            slug = _SLUGS.get(said, "unknown-subject")
-            remedy = did_you_mean(
-                name, [known for known in self._known["service or client group"] if self._kind(known) in allowed]
-            )
-            self._wrong(slug, f"there is no {said} {quoted(name)}", node.place, remedy)
-            return
-        self._wrong(
-            "wrong-target",
-            f"'{verb}' cannot target the {kind} {quoted(name)}",
-            node.place,
-            self._instead(kind, allowed),
-        )
-
-    def _instead(self, kind: str, allowed: Collection[str]) -> str:
-        if kind == "client" and "client group" in allowed:
-            return "it hits whole hosts: give that client a group of its own, and name the group"
-        first: Kind = "service" if "service" in allowed else "client group"
-        return f"it must be a {first}, like {quoted(next(iter(self._known[first]), 'server'))}"
-
-    def _kind(self, name: str) -> str | None:
-        """What a name stands for: `talkers-3` is a client of a group that has so many.
-
-        One that is a program has a host of its own, so it can be hit as a group can.
-        """
-        if name in self._services:
-            return "service"
-        group = self._group_of(name)
-        if group is None:
-            return None
-        return "client group" if group == name or group in self._foreign else "client"
-
-    def _count(self, group: str) -> int | None:
-        """How many clients a group has; None where that is wrong itself."""
-        node = self._groups[group].get("count")
-        if node is None:
-            return 1
-        return node.value if isinstance(node.value, int) else None
 
     def _trigger(self, step: _Step, when: Node) -> None:
         keys = dict(when.items())
@@ -448,7 +373,7 @@ class _References:
 
     def _possible(self, name: str) -> tuple[str, frozenset[Event]]:
         """What a group or a service is, and the events that it can have: only reference servers write records."""
-        group = self._group_of(name)
+        group = self._parties.group_of(name)
         if group is not None:
             what = "client group" if name == group else "client"
             return what, OF_PROGRAMS if group in self._foreign else OF_CLIENTS

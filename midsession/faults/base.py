@@ -7,13 +7,14 @@ it through this interface and the registry.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 from midsession.agent.protocol import Request
 from midsession.core.plan import Plan
 from midsession.core.record import Event, Record
+from midsession.core.wrong import Wrong
 
 TargetKind = Literal["service", "client group", "client"]
 SERVICE: frozenset[TargetKind] = frozenset({"service"})
@@ -115,6 +116,15 @@ class Fault(ABC):
 
     target: str | tuple[str, ...]
     """What it breaks: a name, or several where a choice from a list was drawn."""
+
+    def refuse_kinds(self, kinds: Collection[TargetKind]) -> None:
+        """Raises Wrong where, as its fields stand, it cannot hit targets of these kinds, all at once.
+
+        Every kind is one of `targets`.
+        """
+        if "client" in kinds and len(kinds) > 1:
+            message = "a client stands for its connection, all else for whole hosts: one step cannot hit both"
+            raise Wrong("wrong-target", message, "add a step for each")
 
     def abilities(self) -> frozenset[Ability]:
         """What the agents of its hosts must be able to do, as its fields stand."""

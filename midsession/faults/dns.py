@@ -38,11 +38,13 @@ class Dns(Fault):
     to: ServiceName | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError for several names, and for an address where none is told."""
+        """Raises ValueError for several names, for an address where none is told, and for the right one."""
         if len(self.names) > 1:
             raise ValueError("'target' is one name: add a step for each other")
         if self.to is not None and self.says != "wrong":
             raise ValueError("'to' goes with 'says: wrong'")
+        if self.to in self.names:
+            raise ValueError("'to' names the target itself: that would be the truth")
 
     def looked_up(self) -> Sequence[str]:
         """The name must be asked for, for the fault to mean anything."""

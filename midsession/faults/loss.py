@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from midsession.agent.network.impairment import Bursts
 from midsession.agent.protocol import Filter, Impair, Mend, Request
-from midsession.faults.base import Ability, Move, Scene, Unfit
+from midsession.faults.base import Ability, Move, Scene, TargetKind
 from midsession.faults.impairment import chosen, refuse_choice
-from midsession.faults.packets import PacketFault, peers_of
+from midsession.faults.packets import PacketFault, peers_of, refuse_for_client
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,12 @@ class Loss(PacketFault):
                 raise ValueError("'burst' is for all packets between two ends: leave 'port' and 'protocol' out")
         PacketFault.__post_init__(self)
 
+    def refuse_kinds(self, kinds: Collection[TargetKind]) -> None:
+        """Bursts are of a whole host's packets."""
+        PacketFault.refuse_kinds(self, kinds)
+        if "client" in kinds and self.burst is not None:
+            refuse_for_client("burst")
+
     def abilities(self) -> frozenset[Ability]:
         """Bursts are an impairment of the link, all else is a rule."""
         return self.needs if self.burst is None else frozenset({"shape"})
@@ -69,8 +75,6 @@ class Loss(PacketFault):
         """One rule, or for bursts one impairment."""
         if self.burst is None or self.rate_share is None:
             return PacketFault.inject(self, step, scene)
-        if any(map(scene.is_client, self.names)):
-            raise Unfit(f"{self.whom}: bursts are of a whole host's packets; leave 'burst' out, or aim at the group")
         how = Bursts(share=self.rate_share, length=self.burst)
         peers = peers_of(self.with_, scene)
         return (Impair(id=0, fault=step, own=scene.address, peers=peers, direction="to", how=how),)

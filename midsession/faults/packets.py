@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from midsession.agent.protocol import Filter, Request, Unfilter
 from midsession.core.record import Event, Record
 from midsession.core.refers import Side
-from midsession.faults.base import ANY, Fault, Move, Scene, open_connection
+from midsession.core.wrong import Wrong
+from midsession.faults.base import ANY, Fault, Move, Scene, TargetKind, open_connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,12 @@ class PacketFault(Fault):
             raise ValueError("'port' is between 1 and 65535")
         if self.protocol == "udp" and self.of_tcp:
             raise ValueError("'protocol' is tcp here: UDP has no connections")
+
+    def refuse_kinds(self, kinds: Collection[TargetKind]) -> None:
+        """A client is a TCP connection."""
+        Fault.refuse_kinds(self, kinds)
+        if "client" in kinds and self.protocol == "udp":
+            refuse_for_client("protocol: udp")
 
     @property
     def of_tcp(self) -> bool:
@@ -97,6 +104,12 @@ class PacketFault(Fault):
             return None
         ends = [open_connection(name, scene) for name in clients]
         return [(*peer, own[1]) for own, peer in ends if own[0] == scene.address]
+
+
+def refuse_for_client(field: str) -> NoReturn:
+    """Raises Wrong: that field says nothing of a client's connection."""
+    message = f"a client stands for its open TCP connection, and '{field}' does not go with that"
+    raise Wrong("wrong-target", message, f"leave '{field.partition(':')[0]}' out, or aim at the client's group")
 
 
 def peers_of(name: str | None, scene: Scene) -> list[str] | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from midsession.agent.protocol import Filter
 from midsession.core.refers import Side
-from midsession.faults.base import Scene
-from midsession.faults.packets import PacketFault
+from midsession.faults.base import Scene, TargetKind
+from midsession.faults.packets import PacketFault, refuse_for_client
 
 _WHICH: dict[str, Literal["all", "opening", "live"]] = {"all": "all", "new": "opening", "established": "live"}
 
@@ -50,6 +51,12 @@ class Partition(PacketFault):
             object.__setattr__(self, "target", self.between[0])
             object.__setattr__(self, "with_", self.between[1])
         PacketFault.__post_init__(self)
+
+    def refuse_kinds(self, kinds: Collection[TargetKind]) -> None:
+        """A client's connection is open, and not new."""
+        PacketFault.refuse_kinds(self, kinds)
+        if "client" in kinds and self.state == "new":
+            refuse_for_client("state: new")
 
     @property
     def of_tcp(self) -> bool:

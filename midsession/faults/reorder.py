@@ -27,8 +27,10 @@ class Reorder(ChosenPackets):
     late_s: float = 0.01
 
     def __post_init__(self) -> None:
-        """Raises ValueError unless it says which packets, and how late."""
+        """Raises ValueError unless it says which packets, not all of them, and how late."""
         ChosenPackets.__post_init__(self)
+        if self.every == 1 or self.rate_share == 1:
+            raise ValueError("some packets come late, not all: 'every' is at least 2, and 'rate' less than 100%")
         if self.late_s <= 0:
             raise ValueError("'late' is more than 0s")
 

@@ -138,13 +138,20 @@ class Language:
             "Scenario", __base__=Scenario, __doc__=Scenario.__doc__, timeline=(steps, []), checks=(checks, ...)
         )
 
+    def fault(self, verb: str, data: object) -> Any:
+        """A fault as its body says, aimed at everybody who may be chosen. Raises ValueError for what is wrong."""
+        return self._tried(verb, self.fault_model(verb).model_validate(data))
+
     def _fault(self, verb: str, data: object) -> Model:
         """Read a fault, and try it out: what its `__post_init__` refuses is refused here."""
         model = self.fault_model(verb).model_validate(data)
+        self._tried(verb, model)
+        return model
+
+    def _tried(self, verb: str, model: Model) -> Any:
         choice = getattr(model, "target", None)
         drawn = {"target": choice.names} if isinstance(choice, Choice) else {}
-        _built(self.faults[verb], plain(model) | drawn)
-        return model
+        return _built(self.faults[verb], plain(model) | drawn)
 
     def _any_check(self) -> Any:
         return Union[tuple(map(self.check_model, sorted(self.checks)))]  # noqa: UP007 - built from values
