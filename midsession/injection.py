@@ -102,7 +102,12 @@ class Injection:
     @property
     def proven(self) -> bool:
         """Every host has given its witnesses."""
-        return all(map(self.is_proven_on, self.places))
+        return not self.unproven
+
+    @property
+    def unproven(self) -> list[str]:
+        """The hosts that have not."""
+        return [name for name in self.places if not self.is_proven_on(name)]
 
     def is_proven_on(self, name: str) -> bool:
         """One host has given all of its witnesses."""

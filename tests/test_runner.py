@@ -43,6 +43,7 @@ from midsession.core.plan import (
 from midsession.core.record import Record
 from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.interrupts import heard
+from midsession.rundir import read_history
 from midsession.runner import Listener, RunResult, run_plan
 from tests.fakes import FakeClock, FakeTestbed, finished, run_on
 
@@ -364,6 +365,21 @@ def test_a_program_that_ends_by_something_else_proves_no_step(tmp_path: Path, by
     assert [r.fields["signal"] for r in stage.listener.records if r.event == "exited"][:1] == ["SEGV"]
     assert not [r for r in own_records(result) if r.event == "effective"]
     assert [missing["step"] for missing in result.unfired] == ["late"]
+
+
+def test_a_host_without_its_witness_is_named_when_the_fault_is_healed(tmp_path: Path) -> None:
+    """Another one that has given its own is not said to have felt nothing."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.fleets[1].idle.add(Freeze)
+
+    plan = plan_of(step("hang", At(at_s=1.0), "pause", target="talkers", for_s=1.0), goodbye(At(at_s=3.0)))
+    result = Stage(plan, tmp_path, prepare, fleets=2).run()
+    (told,) = [str(r.fields["text"]) for r in own_records(result) if r.fields.get("failed") == "hang"]
+    assert told.endswith("it was healed before it had any effect on client-2")
+    story = read_history(result.directory).steps["hang"]
+    assert story.failed is not None
+    assert story.failed.fields["text"] == told
 
 
 def test_a_group_that_shares_its_hosts_cannot_be_a_target(tmp_path: Path) -> None:

@@ -310,7 +310,8 @@ def _effect(story: StepStory, witness: Record | None) -> str:
     if story.injected is None:
         return "it was never injected"
     if story.effective is None:
-        return "no witness: nothing proves that it took effect"
+        why = f" ({story.failed.fields.get('text')})" if story.failed else ""
+        return f"no witness: nothing proves that it took effect{why}"
     if witness is None:
         return "its witness is in no log that can be believed"
     after_ms = story.effective.fields.get("after_ns", 0) / 1e6

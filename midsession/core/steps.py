@@ -28,6 +28,8 @@ class StepStory(msgspec.Struct, frozen=True, kw_only=True):
     effective: Record | None = None
     healed: Record | None = None
     """The last cure, once every host on which it was injected is healed."""
+    failed: Record | None = None
+    """The conductor's note that it could not be injected, or will never show its witness."""
 
     @property
     def is_fault(self) -> bool:
@@ -62,7 +64,7 @@ def tell_steps(plan: Plan, of: Callable[[str], Sequence[Record]]) -> dict[str, S
     """The story of every step. `of` gives the records of an event, in order; the first of each kind counts."""
     triggered = _by(of(Event.TRIGGERED), "step")
     injected, effective = _by(of(Event.INJECTED), "fault"), _by(of(Event.EFFECTIVE), "step")
-    healed = _healed(of(Event.INJECTED), of(Event.HEALED))
+    healed, failed = _healed(of(Event.INJECTED), of(Event.HEALED)), _by(of(Event.NOTE), "failed")
 
     def story(step: Step) -> StepStory:
         return StepStory(
@@ -73,6 +75,7 @@ def tell_steps(plan: Plan, of: Callable[[str], Sequence[Record]]) -> dict[str, S
             injected=injected.get(step.id),
             effective=effective.get(step.id),
             healed=healed.get(step.id),
+            failed=failed.get(step.id),
         )
 
     return {step.id: story(step) for step in plan.timeline}

@@ -118,7 +118,8 @@ class Breaking(Life):
         if not injection.unhealed:
             del self._in_force[step]
             if step in self._injections and not self._over.done():
-                self._fails(injection, "it was healed before it had any effect")
+                where = ", ".join(sorted(injection.unproven))
+                self._fails(injection, f"it was healed before it had any effect on {where}")
 
     def _heal(self, target: str) -> list[asyncio.Task[None]]:
         steps = list(self._in_force) if target == "all" else [target]
