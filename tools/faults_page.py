@@ -25,8 +25,10 @@ client group as a target means every host that plays it: each is broken, each mu
 What heals may carry `for: 3s`, may be named by a `heal` step, and is healed at the end of every run; healing is looked
 at, not assumed, and ends with the record `healed`: whatever a cure has done, the kernel (and the process that holds
 packets, for the faults that hold some) is asked what there still is of the fault. If there is anything, nothing is
-`healed`, the run is an *error* that says what was found, and its hosts serve no further run. A scenario for each fault
-is in `scenarios/faults/`.
+`healed`, the run is an *error* that says what was found, and its hosts serve no further run. A `heal` that came before
+its fault is *inconclusive*; so is one that healed nothing because the fault had ended by itself, or because there was
+none, where a check counts from it, or from a step that came after it. A scenario for each fault is in
+`scenarios/faults/`.
 
 **Targets.** A service, a client group, or one client by its number, `talkers-3`, where the fault can hit a connection
 and nothing else; or a choice that is drawn from the seed before the run: `{one: talkers}`, `{minority: [a, b, c]}`,

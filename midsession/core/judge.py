@@ -17,6 +17,7 @@ from midsession.core.logs import PROGRAM
 from midsession.core.overlap import Overlap
 from midsession.core.plan import CheckPlan, Plan
 from midsession.core.record import Event, Record
+from midsession.core.reliance import relied_on
 from midsession.core.steps import StepStory
 from midsession.core.verdict import Finding, Status, Verdict
 
@@ -244,7 +245,7 @@ def _steps(history: History) -> Finding:
         {u.get("step"): u.get("missing") for u in history.ended.fields.get("unfired", [])} if history.ended else {}
     )
     said = [f"{s.id} never fired" + (f" ({missing[s.id]})" if missing.get(s.id) else "") for s in unfired]
-    early = _healed_nothing(history)
+    early = list(_healed_nothing(history))
     troubles = _troubles(history) if unfired else {}
     instead = f"clients met instead: {_listing(map(_trouble, troubles.items()))}" if troubles else ""
     fired = [s.triggered for s in stories if s.triggered]
@@ -259,14 +260,29 @@ def _steps(history: History) -> Finding:
     )
 
 
-def _healed_nothing(history: History) -> list[str]:
-    """The `heal` steps that came before their fault: what is counted from one begins when nothing was broken yet."""
-    fired = {story.id: story.triggered for story in history.steps.values() if story.triggered}
-    heals = [step for step in history.plan.timeline if step.verb == "heal" and step.id in fired]
-    pairs = [(step.id, name) for step in heals for name in step.targets if name in fired]
-    return [
-        f"{heal} came before {fault}, and healed nothing" for heal, fault in pairs if fired[heal].seq < fired[fault].seq
-    ]
+def _healed_nothing(history: History) -> Iterator[str]:
+    """The `heal` steps that came before their fault; and, where a check relies on one, that healed nothing else either.
+
+    What is counted from them begins when nothing was broken.
+    """
+    relied = frozenset[str]().union(*(relied_on(check.args, history.plan) for check in history.plan.checks))
+    faults = {story.id: story for story in history.steps.values() if story.is_fault and story.triggered}
+    for step in history.plan.timeline:
+        fired = history.steps[step.id].triggered
+        if step.verb != "heal" or fired is None:
+            continue
+        meant = faults if step.targets == ["all"] else {name: faults[name] for name in step.targets if name in faults}
+        earlier = [story for story in meant.values() if story.triggered and story.triggered.seq < fired.seq]
+        if not earlier and step.targets != ["all"]:
+            yield from (f"{step.id} came before {name}, and healed nothing" for name in meant)
+        elif step.id in relied and history.comparable and not any(_in_force(story, fired.t_ns) for story in earlier):
+            no_longer = "no fault was in force" if meant is faults else f"{', '.join(meant)} was not in force any more"
+            yield f"{step.id} healed nothing: {no_longer}"
+
+
+def _in_force(story: StepStory, t_ns: int) -> bool:
+    """Whether a fault that heals was still to be healed at an instant of the conductor's."""
+    return story.injected is not None and story.healed is not None and story.healed.t_ns >= t_ns
 
 
 def _troubles(history: History) -> dict[str, list[Record]]:

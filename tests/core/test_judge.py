@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from midsession.core.history import CannotTell, History
 from midsession.core.judge import Judge, judge
-from midsession.core.plan import Connect, ReferenceService, Repeat
+from midsession.core.plan import After, AllOf, At, Connect, ReferenceService, Repeat
 from midsession.core.verdict import Finding, Status, Verdict, worst
 from tests.build import Client, World
 
@@ -254,6 +254,32 @@ def test_a_heal_after_its_fault_is_fine() -> None:
     """Also when the fault had healed by itself."""
     w = calm("pass").step("slow", at=2.0, verb="delay", for_s=0.5).heals("slow", 2.5)
     assert judged(w.step("cure", at=3.0, verb="heal", target="slow")).status is Status.PASS
+
+
+HEALS = [
+    ("slow", 3.0, "cure healed nothing: slow was not in force any more"),
+    ("all", 3.0, "cure healed nothing: no fault was in force"),
+    ("all", 1.0, "cure healed nothing: no fault was in force"),
+    ("slow", 2.4, ""),
+    ("all", 2.4, ""),
+]
+"""The target of a heal, its instant, and what is said where the fault `slow` was in force from 2.0 to 2.5."""
+
+
+@pytest.mark.parametrize(("target", "at", "says"), HEALS)
+@pytest.mark.parametrize("relies", ["cure", "later", ""])
+def test_nothing_can_be_counted_from_a_heal_that_healed_nothing(target: str, at: float, says: str, relies: str) -> None:
+    """Before its fault, or when that had healed by itself; neither from a step that came after it."""
+    w = World(talkers=1)
+    w.client("talkers-1").connects(0.1).talks(0.2).closes(9.0).ends(9.1)
+    w.step("slow", at=2.0, verb="delay").step("cure", at=at, verb="heal", target=target).step("later", 5.0, "note")
+    w.timeline[-1] = msgspec.structs.replace(w.timeline[-1], when=AllOf(triggers=[After(step="cure"), At(at_s=1.0)]))
+    w.heals("slow", 2.5)
+    w.check("count", count={"event": "replied"}, **({"since": relies} if relies else {}))
+    verdict = judge(w.plan, w.history(), lambda *_: Says(Status.PASS))
+    (timeline,) = of(verdict, "timeline")
+    assert (timeline.status is Status.INCONCLUSIVE) == bool(says and relies)
+    assert timeline.seen == (says if says and relies else "3 of 3 fired")
 
 
 def test_a_witness_in_a_log_that_is_not_believed_is_none() -> None:

@@ -1,0 +1,39 @@
+"""On which steps of the timeline a check relies: where they did nothing, it can say nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from midsession.core.plan import After, AllOf, Every, OnEvent, Plan, Trigger
+
+
+def relied_on(args: Mapping[str, Any], plan: Plan) -> frozenset[str]:
+    """The steps from which a check with these fields counts (`since`), and those that they themselves came after.
+
+    A step with `any` of several triggers may have come for another reason, so what stands below it does not count.
+    """
+    triggers = {step.id: step.when for step in plan.timeline}
+    found, new = set[str](), {*_since(args)} & triggers.keys()
+    while new:
+        found |= new
+        new = {step for one in new for step in _awaited(triggers[one])} - found
+    return frozenset(found)
+
+
+def _since(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping) and isinstance(step := value.get("since"), str):
+        yield step
+    for one in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        yield from _since(one)
+
+
+def _awaited(when: Trigger) -> Iterator[str]:
+    match when:
+        case After(step=step):
+            yield step
+        case OnEvent(since=str(step)) | Every(since=str(step)):
+            yield step
+        case AllOf(triggers=triggers):
+            for inner in triggers:
+                yield from _awaited(inner)
