@@ -225,12 +225,17 @@ NOBODY = "10.77.255.254"
 
 
 def talks_on_hosts(folder: Path) -> list[Plan]:
-    """The talk with each of them; what heals does so after a while, and does not wait for its witness any longer."""
+    """The talk with each of them."""
+    return talks(folder, ON_HOSTS, TALK_ON_HOSTS)
+
+
+def talks(folder: Path, faults: Sequence[str], text: str) -> list[Plan]:
+    """A talk with each of the faults; what heals does so after a while, and waits for its witness no longer."""
     found = []
-    for number, fault in enumerate(ON_HOSTS):
+    for number, fault in enumerate(faults):
         path = folder / f"{number}.scenario.yaml"
         heals = FAULTS[verb_of(fault)].healable
-        path.write_text(TALK_ON_HOSTS.replace("FAULT", fault + ", for: 700ms" * heals))
+        path.write_text(text.replace("FAULT", fault + ", for: 700ms" * heals))
         found += plans(path, 7)
     return found
 
@@ -283,6 +288,41 @@ def test_a_fault_that_is_aimed_amiss_never_passes(tmp_path: Path, monkeypatch: p
     assert [[f.status for f in run.own_findings] for run in runs] == [[Status.PASS]] * len(ON_HOSTS)
     assert [run.verdict.status for run in runs] == [Status.INCONCLUSIVE] * len(ON_HOSTS)
     assert [unproven(run) for run in runs] == [True] * len(ON_HOSTS)
+
+
+ANOTHER = "  other: {reference: reply, port: 4000, grace: 1s}\n"
+"""A service that nobody talks to."""
+OF_PROGRAMS = ["kill: server", "stop: server", "pause: server", "restart: server"]
+
+
+@pytest.mark.netns
+def test_a_fault_on_the_wrong_service_never_passes(tmp_path: Path) -> None:
+    """T5: nothing is taken away from it but its target; some are witnessed all the same, and had no say."""
+    faults = [fault for fault in [*ON_HOSTS, *OF_PROGRAMS] if "server" in fault]
+    amiss = [fault.replace("server", "other") for fault in faults]
+    services = TALK_ON_HOSTS.replace(
+        "services: {server: {reference: reply, port: 4000, grace: 1s}}\n",
+        "services:\n  server: {reference: reply, port: 4000, grace: 1s}\n" + ANOTHER,
+    )
+    runs = asyncio.run(run_all(talks(tmp_path, amiss, services), tmp_path))
+    assert len(runs) >= 20
+    assert [run.plan.timeline[0].targets for run in runs] == [["other"]] * len(runs)
+    assert [[f.status for f in run.own_findings] for run in runs] == [[Status.PASS]] * len(runs)
+    assert [
+        fault for fault, run in zip(amiss, runs, strict=True) if run.verdict.status is not Status.INCONCLUSIVE
+    ] == []
+    witnessed = {verb_of(fault) for fault, run in zip(amiss, runs, strict=True) if run.events("effective").count}
+    assert witnessed == {"kill", "stop", "pause", "restart", "vanish", "readdress", "flap"}
+
+
+@pytest.mark.netns
+def test_a_fault_that_comes_when_everybody_has_left_never_passes(tmp_path: Path) -> None:
+    """T5: the check is content with what came before."""
+    late = TALK_ON_HOSTS.replace("{event: replied, count: 10}", "{every: talkers, event: done}")
+    runs = asyncio.run(run_all(talks(tmp_path, [*ON_HOSTS, *OF_PROGRAMS], late), tmp_path))
+    assert [[f.status for f in run.own_findings] for run in runs] == [[Status.PASS]] * len(runs)
+    assert [run.verdict.status for run in runs] == [Status.INCONCLUSIVE] * len(runs)
+    assert sum(run.events("effective").count for run in runs) >= 7
 
 
 @pytest.mark.netns

@@ -2,15 +2,20 @@
 
 A session is a scripted client's connection, and has two ends: the client, and the service that its `connecting` names.
 A fault is aimed at names of either kind; `with` (or the second of `between`) narrows it down to an other end, `port` to
-the service's port. Programs of the user's leave no records of their connections, so nothing is said of them.
+the service's port. Programs of the user's leave no records of their connections, so of theirs nothing is counted.
+
+What was done to nobody counts for nothing: no session was open, nobody tried to connect while the fault was in force
+(or, where it does not heal, ever after), no program of the user's may have had to do with it, and no check asks what
+became of its target. So it is with the wrong target, and with the right one at the wrong time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from midsession.core.concern import is_asked_about, is_told
 from midsession.core.history import FOREVER, History
 from midsession.core.outcomes import ON_ATTEMPTS, Connection
 from midsession.core.plan import Plan, Step
@@ -30,16 +35,16 @@ class Overlap:
     def of(history: History, story: StepStory) -> Overlap | None:
         """The sessions that had a connection open when the fault was injected, and that it could meet.
 
-        None: it was not injected, nobody was to have such a session, or the clocks do not tell.
+        None: it was not injected, the clocks do not tell, or only programs of the user's were to have such a session.
         """
         step = next(step for step in history.plan.timeline if step.id == story.id)
         aim = _Aim.of(history.plan, step)
-        if story.injected is None or story.instant_ns is None or not aim.clients or not history.comparable:
+        if story.injected is None or story.instant_ns is None or not history.comparable:
             return None
         opened = history.open_at(story.instant_ns)
         met = sum(aim.meets(client, connection) for client, connection in opened.items())
-        missed = "" if met else _missed(history, story, aim)
-        return Overlap(met, missed, step.sides[1])
+        missed = "" if met else _missed(history, story, aim) or _in_vain(history, story, aim)
+        return Overlap(met, missed, step.sides[1]) if aim.clients or missed else None
 
     def __str__(self) -> str:
         many = self.sessions != 1
@@ -50,13 +55,14 @@ class Overlap:
 @dataclass(frozen=True, slots=True)
 class _Aim:
     """Whom a fault can meet: `clients` are the scripted ones that were to have a session with its target, with their
-    groups."""
+    groups; `programs` the clients that are programs, and were to have to do with it."""
 
     target: frozenset[str]
     other: frozenset[str]
     port: int | None
     udp: bool
     clients: Mapping[str, str]
+    programs: Collection[str]
 
     @staticmethod
     def of(plan: Plan, step: Step) -> _Aim:
@@ -67,11 +73,14 @@ class _Aim:
             target, others = target | others, frozenset()
         clients = {
             name: group.name
-            for group, hosts in ((group, group.hosts) for group in plan.scripted)
+            for group, hosts in ((group, group.hosts) for group in plan.groups)
             for name in group.names
             if any(_fits(({name, group.name}, {host}), target, others) for host in hosts)
         }
-        return _Aim(target, others, step.args.get("port"), step.args.get("protocol") == "udp", clients)
+        programs = clients.keys() & {*plan.foreign_clients}
+        scripted = {name: group for name, group in clients.items() if name not in programs}
+        udp = step.args.get("protocol") == "udp"
+        return _Aim(target, others, step.args.get("port"), udp, scripted, programs)
 
     def meets(self, client: str, connection: Connection) -> bool:
         """Whether a connection of that client is one of those."""
@@ -87,13 +96,54 @@ def _fits(ends: tuple[set[str], set[str]], target: frozenset[str], other: frozen
 
 
 def _missed(history: History, story: StepStory, aim: _Aim) -> str:
-    """Why a fault that met no open session proves nothing of what a check counts from it; empty: it does."""
+    """Why a fault that met no open session proves nothing of what a check counts from it; empty: it does.
+
+    Where only programs of the user's were to have such a session, nobody knows.
+    """
+    if not aim.clients:
+        return ""
     counted = [args for check in history.plan.checks for args in _counted_from(check.args, story.id)]
     if any(map(_looks_for_a_loss, counted)):
         return "and a check asks who lost one"
     if any(map(_looks_at_sessions, counted)) and not _meets_attempts(history, story, aim):
         return "no attempt to connect met it, and a check counts from it"
     return ""
+
+
+def _in_vain(history: History, story: StepStory, aim: _Aim) -> str:
+    """Why a fault that met no open session did nothing to anybody; empty: somebody may have felt it."""
+    plan, ends = history.plan, aim.target | aim.other
+    if _met_packets(history, story) and not aim.clients:
+        return ""
+    if _meets_programs(history, story, aim) or _is_felt_later(history, story, aim):
+        return ""
+    if is_told(plan, ends) or is_asked_about(plan, ends):
+        return ""
+    nobody = "nobody tried to connect from then on" if aim.clients or aim.programs else "no client connects to it"
+    return f"{nobody}, no program is told of it, and no check asks what became of it"
+
+
+def _met_packets(history: History, story: StepStory) -> bool:
+    """Whether its witness has counted packets: somebody has sent them."""
+    witness = history.find(story.witness)
+    return witness is not None and "packets" in witness.fields
+
+
+def _meets_programs(history: History, story: StepStory, aim: _Aim) -> bool:
+    """Whether a client that is a program, and was to have to do with it, had not exited by then."""
+    assert story.instant_ns is not None
+    return any(not history.was_over(client, story.instant_ns) for client in aim.programs)
+
+
+def _is_felt_later(history: History, story: StepStory, aim: _Aim) -> bool:
+    """Whether a connection was tried, or made, while it was in force; of what does not heal, at any time after."""
+    assert story.instant_ns is not None
+    until_ns = FOREVER if story.healed is None else story.healed.t_ns
+    return any(
+        connection.began_ns < until_ns and story.instant_ns < connection.ended_ns and aim.meets(client, connection)
+        for client in aim.clients
+        for connection in history.connections.get(client, ())
+    )
 
 
 def _counted_from(value: object, step: str) -> Iterator[Mapping[str, Any]]:

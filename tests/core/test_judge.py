@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from midsession.core.history import CannotTell, History
 from midsession.core.judge import Judge, judge
-from midsession.core.plan import After, AllOf, At, Connect, ReferenceService, Repeat
+from midsession.core.plan import After, AllOf, At, CommandService, Connect, ReferenceService, Repeat
 from midsession.core.verdict import Finding, Status, Verdict, worst
 from tests.build import Client, World
 
@@ -483,7 +483,7 @@ def test_a_fault_that_met_no_session_proves_nothing_of_their_loss(kind: str, arg
 
 def test_a_fault_that_meets_nobody_is_fine_where_no_check_counts_on_it() -> None:
     """A server that dies before anybody comes; attempts that are refused; a program that is brought back."""
-    assert hit_or_miss(5.0, never={"event": "lost", "of": "talkers"}).status is Status.PASS
+    assert hit_or_miss(0.05, never={"event": "lost", "of": "talkers"}).status is Status.PASS
     refused = {"every": "talkers", "meets": "lost", "as_": "refused", "since": "crash"}
     assert hit_or_miss(5.0, kind="every", then=lambda c: c.is_refused(5.5), **refused).status is Status.PASS
     start = hit_or_miss(5.0, verb="start", **SINCE_CRASH)
@@ -590,10 +590,103 @@ def test_a_fault_meets_the_sessions_between_its_two_ends(args: dict[str, Any], h
 
 
 @pytest.mark.parametrize("args", [{"target": "other"}, {"target": "spare", "with_": "idlers"}])
-def test_of_a_fault_where_nobody_was_to_have_a_session_nothing_is_counted(args: dict[str, Any]) -> None:
-    """What talks there are programs of the user's: its witness must do."""
+def test_the_wrong_target_proves_nothing(args: dict[str, Any]) -> None:
+    """T5: nobody was to have a session with it, and everything went on as if nothing had been."""
     finding = aimed(**args)
-    assert (finding.status, finding.measures) == (Status.PASS, {})
+    assert (finding.status, finding.measures) == (Status.INCONCLUSIVE, {"sessions_open": 0})
+    assert finding.seen.endswith(
+        "no client connects to it, no program is told of it, and no check asks what became of it"
+    )
+
+
+def felt_by(at: float = 1.0, verb: str = "kill", then: Callable[[World], object] = lambda w: None) -> Finding:
+    """The finding on a fault on a service that no scripted client connects to; one check looks at all sessions."""
+    w = World([ReferenceService(name="server", port=4000), ReferenceService(name="db", port=4000)], talkers=1)
+    w.client("talkers-1").connects(0.1).talks(0.2).closes(9.0).ends(9.1)
+    w.step("crash", at=at, verb=verb, target="db")
+    w.check("every", every="talkers", meets="replied")
+    then(w)
+    return of(judge(w.plan, w.history(), lambda *_: Says(Status.PASS)), "witness")[0]
+
+
+def _told(**fields: Any) -> Callable[[World], object]:
+    return lambda w: w.services.append(CommandService(name="proxy", port=4001, **{"argv": ["proxy"], **fields}))
+
+
+def _driven(exits: float) -> Callable[[World], object]:
+    def driven(w: World) -> None:
+        w.programs("drivers", 1).program("drivers-1", exits=exits)
+        w.groups[-1] = msgspec.structs.replace(w.groups[-1], host="db")
+
+    return driven
+
+
+def _asked(**args: Any) -> Callable[[World], object]:
+    return lambda w: w.check(next(iter(args)), **args)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        _told(argv=["proxy", "--to", "db:4000"]),
+        _told(env={"UPSTREAM": "db"}),
+        _told(files={"proxy.conf": "pass to db:4000;"}),
+        _driven(exits=5.0),
+        _asked(exit={"service": "db"}, code=0),
+        _asked(log={"service": "db", "contains": "bye"}),
+        _asked(count={"event": "exited", "of": "db"}, equals=1),
+        _asked(count={"event": "exited", "where": {"signal": "KILL"}}, equals=1),
+        _asked(python="promises.py::all_is_well"),
+    ],
+)
+def test_a_service_may_be_somebodys_business_though_no_client_connects_to_it(then: Callable[[World], object]) -> None:
+    """A program that is told its name, a client that is a program, a check that asks about it."""
+    assert felt_by(then=then).status is Status.PASS
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        _told(argv=["proxy", "dbase", "my-db"]),
+        _driven(exits=0.5),
+        _asked(count={"event": "accepted", "of": "server"}, at_least=1),
+        _asked(count={"event": "injected"}, equals=1),
+        _asked(exit={"service": "server"}, code=0),
+    ],
+)
+def test_the_business_of_others_is_no_excuse(then: Callable[[World], object]) -> None:
+    """T5: another name, a program that had exited before, a check of something else."""
+    assert felt_by(then=then).status is Status.INCONCLUSIVE
+
+
+def test_packets_that_a_fault_met_are_somebodys() -> None:
+    """A program that knows the address, whatever it was told: the counter is proof enough."""
+
+    def counted(w: World) -> None:
+        w.agent("db", "witnessed", 1.001, fault="crash", by="counter", packets=3)
+        w.conducts(
+            "effective",
+            1.001,
+            step="crash",
+            after_ns=1,
+            witness={"host": "db", "writer": "agent", "incarnation": 1, "seq": 2},
+        )
+
+    assert felt_by(verb="partition").status is Status.INCONCLUSIVE
+    assert felt_by(verb="partition", then=counted).status is Status.PASS
+
+
+def test_the_right_target_after_everybody_has_left_proves_nothing() -> None:
+    """T5: the promise was kept before the fault came; whoever comes after it, at any time, may feel what it left."""
+    check = {"kind": "count", "count": {"event": "replied", "of": "talkers"}}
+    late = hit_or_miss(5.0, **check)
+    assert late.status is Status.INCONCLUSIVE
+    assert "nobody tried to connect from then on" in late.seen
+    for then in (lambda c: c.is_refused(5.5), lambda c: c.connects(8.0).closes(8.5)):
+        assert hit_or_miss(5.0, then=then, **check).status is Status.PASS
+    for healed_at, status in ((6.0, Status.INCONCLUSIVE), (8.2, Status.PASS)):
+        came = hit_or_miss(5.0, "pause", then=lambda c: c.connects(8.0).closes(8.5), healed_at=healed_at, **check)
+        assert came.status is status
 
 
 def test_an_attempt_to_connect_elsewhere_meets_no_fault() -> None:
