@@ -290,6 +290,21 @@ def test_a_fault_that_is_aimed_amiss_never_passes(tmp_path: Path, monkeypatch: p
     assert [unproven(run) for run in runs] == [True] * len(ON_HOSTS)
 
 
+@pytest.mark.netns
+def test_a_shipped_scenario_whose_fault_does_nothing_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T5: neither that its promises are kept, nor that they are broken: what counts from the fault has no say."""
+    breaking = [plan for plan in shipped() if has_faults(plan, mending(plan))]
+    for fault in FAULTS.values():
+        if fault.breaks:
+            monkeypatch.setattr(fault, "inject", do_nothing)
+    runs = asyncio.run(run_all([msgspec.structs.replace(plan, timeout_s=4.0) for plan in breaking], tmp_path))
+    assert len(runs) >= 25
+    assert [run.plan.source for run in runs if not run.events("injected").count] == []
+    assert [run.plan.source for run in runs if run.verdict.status is not Status.INCONCLUSIVE] == []
+
+
 ANOTHER = "  other: {reference: reply, port: 4000, grace: 1s}\n"
 """A service that nobody talks to."""
 OF_PROGRAMS = ["kill: server", "stop: server", "pause: server", "restart: server"]

@@ -43,18 +43,21 @@ that it has open at that moment, and none that it opens later; one that has none
 **A host and itself.** Faults are between the target and others. What a host sends to itself, a health check or a
 connection to its own address, passes unharmed while it runs, and is no witness of anything.
 
-<a id="counts"></a>
-**What counts.** A fault counts with its witness, and where somebody may have felt it. It proves nothing, and the run is
+*This page is made from the code by `python tools/faults_page.py`.*
+
+## When a fault counts
+
+A fault counts with its witness, and where somebody may have felt it. It proves nothing, and the run is
 *inconclusive*, when no session with its target was open, nobody tried to connect while it was in force (or ever after
 it, where it does not heal), no program of yours may have spoken with the target, and no check asks what became of it.
 So the wrong target is found out, and the right one at the wrong time. A program may speak with a service when it is a
 client that is to connect there and has not exited, or when its command, its `env` or one of its `files` says the
 service's name (services of one Compose file are taken to know each other). A check asks what became of it by `exit`,
-by `log`, or by an event of its program's life, like `exited`; add one where you break on purpose what nobody uses.
-Checks that count from the fault (`since`) ask for more: who lost a session must have had one, and to what sessions met
-belongs one that was open, or was tried while the fault was in force.
+by `log`, or by an event of its program's life, like `exited` (one in Python may ask anything); add one where you break
+on purpose what nobody uses. Checks that count from the fault (`since`) ask for more: who lost a session must have had
+one, and to what sessions met belongs one that was open, or was tried while the fault was in force.
 
-*This page is made from the code by `python tools/faults_page.py`.*
+Besides, the checks that rely on a fault that proves nothing have [no say](checks.md).
 """
 NEEDS = "Needs agents that may change their host's network: `--testbed {}`."
 

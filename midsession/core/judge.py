@@ -56,14 +56,15 @@ def judge(
     the harness's own failures as the runner knew them, also those of the clean-up, which no log can hold; `mending` are
     the verbs of the faults that break nothing.
     """
-    findings = [judge_check(check, history, build) for check in plan.checks]
+    faults = [_witnessed(history, story, mending) for story in history.steps.values() if story.is_fault]
+    vain = frozenset(step for fault in faults for step in fault.offenders)
+    findings = [_unless_in_vain(check, plan, vain, judge_check(check, history, build)) for check in plan.checks]
     findings += [_safely(check, history) for check in always]
     if plan.clients:
         findings += [_outcomes(history)]
     findings += [_run(history), _logs(history), _harness(history, problems)]
     if plan.timeline:
-        findings += [_steps(history)]
-        findings += [_witnessed(history, story, mending) for story in history.steps.values() if story.is_fault]
+        findings += [_steps(history), *faults]
         findings += [_healed(history, story) for story in _to_be_healed(plan, history, healable)]
     return Verdict.of([*findings, *_no_checks(plan)])
 
@@ -119,6 +120,17 @@ def _unless_unsupported(args: object, history: History, finding: Finding) -> Fin
         return finding
     said = _listing(f"{client} {history.outcomes[client].reason}" for client in missing)
     return msgspec.structs.replace(finding, status=Status.INCONCLUSIVE, seen=f"{said}; else: {finding.seen}")
+
+
+def _unless_in_vain(check: CheckPlan, plan: Plan, vain: Collection[str], finding: Finding) -> Finding:
+    """A check that relies on a fault which proves nothing has no say, for or against: this was not the experiment."""
+    relied = relied_on(check.args, plan) & {*vain}
+    if not relied or finding.status is Status.ERROR:
+        return finding
+    said = ", ".join(step.id for step in plan.timeline if step.id in relied)
+    return msgspec.structs.replace(
+        finding, status=Status.INCONCLUSIVE, seen=f"{said} proves nothing; else: {finding.seen}"
+    )
 
 
 def _programs_in(args: object, history: History) -> Iterator[str]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from midsession.core.history import CannotTell, History
 from midsession.core.judge import Judge, judge
-from midsession.core.plan import After, AllOf, At, CommandService, Connect, ReferenceService, Repeat
+from midsession.core.plan import After, AllOf, At, CommandService, Connect, OnEvent, ReferenceService, Repeat
 from midsession.core.verdict import Finding, Status, Verdict, worst
 from tests.build import Client, World
 
@@ -236,6 +236,29 @@ def test_a_run_that_proves_less_than_it_should_is_inconclusive(
     verdict = judged(w)
     assert verdict.status is Status.INCONCLUSIVE
     assert any(says in f.seen and f.status is Status.INCONCLUSIVE for f in of(verdict, check))
+
+
+@pytest.mark.parametrize("word", ["pass", "fail", "inconclusive"])
+@pytest.mark.parametrize("since", ["noop", "later"])
+def test_a_check_that_relies_on_a_fault_without_effect_has_no_say(word: str, since: str) -> None:
+    """T5: neither for nor against; a step that came after the fault is no better. What it saw is told all the same."""
+    w = calm().step("noop", at=2.0, effective=False).step("later", at=3.0, verb="note")
+    w.timeline[-1] = msgspec.structs.replace(w.timeline[-1], when=OnEvent(event="replied", since="noop"))
+    w.check("says", word=word, inner={"since": since})
+    verdict = judged(w)
+    assert (verdict.findings[0].status, verdict.findings[0].seen) == (
+        Status.INCONCLUSIVE,
+        "noop proves nothing; else: so",
+    )
+    assert verdict.status is Status.INCONCLUSIVE
+
+
+def test_a_check_that_relies_on_no_fault_fails_whatever_became_of_that() -> None:
+    """What went wrong without it is wrong; so is a crash of a check that relies on it."""
+    w = calm("fail").step("noop", at=2.0, effective=False)
+    assert judged(w).status is Status.FAIL
+    w.check("says", word="crash", since="noop")
+    assert [f.status for f in judged(w).findings[:2]] == [Status.FAIL, Status.ERROR]
 
 
 def test_a_healable_fault_must_be_healed_and_a_healed_one_is() -> None:
