@@ -34,21 +34,21 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a fault may know of a run: who is where, and what is connected. `clients` are the scripted ones."""
+    """What a fault may know of a run: who is where, and what is connected. `clients` are the scripted ones, each with
+    its group."""
 
     services: Set[str]
-    clients: Set[str]
+    clients: Mapping[str, str]
     hosts_of: Callable[[str], Sequence[Host]]
     connections: Connections
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The `Scene` (see `midsession.faults.base`) of one host. `reach` are the addresses of all hosts of the fault."""
+    """The `Scene` (see `midsession.faults.base`) of one host."""
 
     host: Host
     stage: Stage
-    reach: Set[str]
 
     @property
     def address(self) -> str:
@@ -66,6 +66,10 @@ class Place:
         """Whether it is a service's host."""
         return self.host.name in self.stage.services
 
+    def holds(self, address: str) -> bool:
+        """Whether it is one of the two."""
+        return address in (self.host.address, self.host.spare_address)
+
     def addresses(self, name: str) -> Sequence[str]:
         """Those of a service or client group."""
         return [host.address for host in self.stage.hosts_of(name)]
@@ -74,9 +78,10 @@ class Place:
         """Whether it is the name of one scripted client, which shares its host with others."""
         return name in self.stage.clients
 
-    def connection(self, client: str) -> tuple[str, str] | None:
-        """Both ends of a client's open connection."""
-        return self.stage.connections.of(client)
+    def connections(self, name: str) -> Sequence[tuple[str, str]]:
+        """Those that are open, of a scripted client or of all of a group."""
+        meant = [client for client, group in self.stage.clients.items() if name in (client, group)]
+        return [ends for client in meant if (ends := self.stage.connections.of(client)) is not None]
 
 
 @dataclass(slots=True)

@@ -281,11 +281,11 @@ class Relink(_Request, frozen=True, kw_only=True, tag="relink"):
 class Destroy(_Request, frozen=True, kw_only=True, tag="destroy"):
     """Destroy open TCP sockets of this host (SOCK_DESTROY): RST to the peer, ECONNABORTED for the owner.
 
-    Those with the local address `own`, a peer among `peers` (None: any other host), and the ports that are given. Fails
-    when there is none. Writes `injected`, and `witnessed` once the kernel has them no more.
+    Those with the local address `own` (None: any), a peer among `peers` (None: any other host), and the ports that are
+    given. Fails when there is none. Writes `injected`, and `witnessed` once the kernel has them no more.
     """
 
-    own: str
+    own: str | None = None
     peers: list[str] | None = None
     own_port: int | None = None
     peer_port: int | None = None

@@ -7,7 +7,7 @@ it through this interface and the registry.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -57,12 +57,11 @@ class Scene(Protocol):
         """An address that its host may have in place of its own, and nobody else has."""
 
     @property
-    def reach(self) -> Set[str]:
-        """The addresses of all hosts on which it is injected, this one's among them."""
-
-    @property
     def serves(self) -> bool:
         """Whether it is a service's host, not one that plays clients."""
+
+    def holds(self, address: str) -> bool:
+        """Whether that is its host's address, or the spare one, which it may have by now."""
 
     def addresses(self, name: str) -> Sequence[str]:
         """The addresses of the hosts of a service or of a client group."""
@@ -70,8 +69,9 @@ class Scene(Protocol):
     def is_client(self, name: str) -> bool:
         """Whether it is one client's name, not that of a service or group."""
 
-    def connection(self, client: str) -> tuple[str, str] | None:
-        """Both ends of a client's open connection as `ip:port`: its own, its peer's. None: it has none open."""
+    def connections(self, name: str) -> Sequence[tuple[str, str]]:
+        """Both ends of the open connections of a scripted client, or of all of a group, as `ip:port`: its own, its
+        peer's. What a client that is a program has open, nobody knows."""
 
 
 class Unfit(Exception):
@@ -80,10 +80,10 @@ class Unfit(Exception):
 
 def open_connection(client: str, scene: Scene) -> tuple[tuple[str, int], tuple[str, int]]:
     """A client's own end and its peer's, each as address and port. Raises Unfit for a client that is not connected."""
-    ends = scene.connection(client)
-    if ends is None:
+    found = scene.connections(client)
+    if not found:
         raise Unfit(f"{client} has no open connection")
-    own, peer = (end.rpartition(":") for end in ends)
+    own, peer = (end.rpartition(":") for end in found[0])
     return (own[0], int(own[2])), (peer[0], int(peer[2]))
 
 

@@ -51,8 +51,8 @@ class Dns(Fault):
         return self.names
 
     def places(self, plan: Plan) -> Sequence[str]:
-        """Where it is asked for: the hosts of the groups that connect to it."""
-        return [group.name for group in plan.groups if group.host in self.names]
+        """Where it is asked for: the hosts of the groups that connect to it, or whose script does."""
+        return [group.name for group in plan.groups if group.hosts & {*self.names}]
 
     def inject(self, step: str, scene: Scene) -> Sequence[Move]:
         """One lie."""

@@ -41,8 +41,7 @@ class Breaking(Life):
         """The hosts on which a step's fault is injected as things stand now."""
         fault = self._faults[step]
         hosts = [host for host in self._cast.hosts_broken(fault) if self._cast.can_bear(host, fault)]
-        reach = frozenset(host.address for host in hosts)
-        return {host.name: Place(host, self._scenery, reach) for host in hosts}
+        return {host.name: Place(host, self._scenery) for host in hosts}
 
     def _make(self, move: Move, injection: Injection, name: str, first: bool, last: bool) -> Awaitable[object]:
         if first if injection.fault.proven_from == "first" else last:

@@ -56,7 +56,7 @@ class Life:
         self._moving: dict[str, list[asyncio.Task[None]]] = {}
         self._connections = Connections()
         services = frozenset(service.name for service in plan.services)
-        played = frozenset(name for group in plan.scripted for name in group.names)
+        played = {name: group.name for group in plan.scripted for name in group.names}
         self._scenery = Stage(services, played, self._cast.hosts_of, self._connections)
         self._heard = frozenset[str]()
         """What services are listened to for, once they are up."""

@@ -419,3 +419,98 @@ def test_who_connects_hears_what_the_resolver_says(
     (healed,) = run.events("healed")
     assert healed.fields["queries"] >= 1
     assert [str(r.client) for r in run.events("lost")] == ["talkers-2"] * lost
+
+
+ELSEWHERE = """
+name: Connected elsewhere
+timeout: 10s
+services:
+  server: {{reference: {{behaviour: reply}}, port: 4000}}
+  other: {{reference: {{behaviour: reply}}, port: 4000}}
+clients:
+  talkers:
+    count: 3
+    connect: server:4000
+    on_loss: {{reconnect: {{first: 10ms, max: 50ms, attempts: 50}}}}
+    script:
+      - connect: other:4000
+      - repeat:
+          until: goodbye
+          script:
+            - send: {{line: "Message {{n}}"}}
+            - expect: {{line: "Got your message ✅", within: 8s}}
+            - wait: 5ms
+      - end
+timeline:
+  - id: hit
+    when: {{every: talkers, event: replied}}
+    {fault}
+  - when: {{event: lost, of: talkers, count: {lost}, since: hit}}
+    signal: goodbye
+checks:
+  - count: {{event: lost, of: talkers, as: {how}, since: hit}}
+    at_least: {lost}
+"""
+"""Clients whose script takes them to another service than their group's."""
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize(
+    ("fault", "how", "lost"),
+    [
+        ("reset: {target: talkers, end: server}", "reset", 3),
+        ("reset: {target: talkers-2, end: server}", "reset", 1),
+    ],
+)
+def test_a_connection_is_reset_at_the_service_to_which_it_goes(
+    netns: tuple[asyncio.Runner, Bench], tmp_path: Path, fault: str, how: str, lost: int
+) -> None:
+    """The group's own service has nothing to destroy, and is left out."""
+    run = perform(netns, tmp_path, ELSEWHERE.format(fault=fault, how=how, lost=lost))
+    assert run.verdict.status is Status.PASS, told(run)
+    assert {r.host for r in run.events("witnessed")} == {"other"}
+    assert run.events("witnessed").first is not None
+
+
+@pytest.mark.netns
+def test_a_name_is_lied_about_where_only_the_script_says_it(
+    netns: tuple[asyncio.Runner, Bench], tmp_path: Path
+) -> None:
+    """Who comes back to it finds no such name."""
+    snap = "  - {when: {every: talkers, event: replied, since: hit}, reset: talkers}\nchecks:"
+    text = ELSEWHERE.format(fault="dns: {target: other, says: nxdomain}", how="name", lost=1).replace("checks:", snap)
+    text = text.replace("{event: lost, of: talkers, count: 1, since: hit}", "{after: hit}")
+    run = perform(netns, tmp_path, text)
+    assert run.verdict.status is Status.PASS, told(run)
+
+
+MOVED = """
+name: Reset after a move
+timeout: 10s
+services:
+  server: {{reference: {{behaviour: reply}}, port: 4000}}
+clients:
+  talkers:
+    count: 2
+    connect: server:4000
+    arrive: {{every: 500ms}}
+    script: [wait: {{signal: goodbye}}, abort]
+timeline:
+  - {{id: move, when: {{event: connected, of: talkers}}, readdress: server}}
+  - {{id: snap, when: {{event: connected, of: talkers, count: 2}}, reset: {{target: {target}, end: server}}}}
+  - {{when: {{event: lost, of: talkers, since: snap}}, signal: goodbye}}
+checks:
+  - count: {{event: lost, of: talkers, as: reset, since: snap}}
+    equals: 1
+"""
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("target", ["talkers", "talkers-2"])
+def test_a_connection_is_reset_at_the_address_to_which_its_service_has_moved(
+    netns: tuple[asyncio.Runner, Bench], tmp_path: Path, target: str
+) -> None:
+    """The one that came after the move hears the reset; the one from before hears nothing from the old address."""
+    run = perform(netns, tmp_path, MOVED.format(target=target))
+    assert run.verdict.status is Status.PASS, told(run)
+    assert [str(r.client) for r in run.events("lost").where(how="reset")] == ["talkers-2"]

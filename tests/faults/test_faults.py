@@ -9,7 +9,7 @@ import pytest
 
 from midsession.agent.network.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
 from midsession.agent.protocol import Destroy, Filter, Freeze, Impair, Kill, Link, Mislead, Relink, Renumber, Stop, Thaw
-from midsession.core.plan import ClientPlan, GroupPlan, Plan
+from midsession.core.plan import ClientPlan, Connect, GroupPlan, Instruction, Plan, Repeat
 from midsession.core.record import Event, Record
 from midsession.faults import FAULTS, build
 from midsession.faults.base import Fault, Move, Rest, StartProgram, Unfit
@@ -22,8 +22,7 @@ class Stage:
     """A `Scene`: the server on 10.0.0.2, the talkers on 10.0.1.2 and 10.0.1.3, the first of them connected."""
 
     def __init__(self, address: str = "10.0.0.2") -> None:
-        self.address, self.spare_address = address, "10.0.9.2"
-        self.reach = {"10.0.0.2", *TALKERS}
+        self.address, self.spare_address, self.peer = address, "10.0.9.2", "10.0.0.2:4000"
 
     @property
     def serves(self) -> bool:
@@ -38,9 +37,13 @@ class Stage:
         """Of a service or group."""
         return {"server": ["10.0.0.2"], "spare": ["10.0.0.3"], "talkers": TALKERS}[name]
 
-    def connection(self, client: str) -> tuple[str, str] | None:
+    def holds(self, address: str) -> bool:
+        """Its own, and the spare one."""
+        return address in (self.address, self.spare_address)
+
+    def connections(self, name: str) -> list[tuple[str, str]]:
         """Of the one that is connected."""
-        return ("10.0.1.2:40000", "10.0.0.2:4000") if client == "talkers-1" else None
+        return [("10.0.1.2:40000", self.peer)] if name in ("talkers-1", "talkers") else []
 
 
 def target_of(verb: str) -> str:
@@ -131,8 +134,7 @@ INJECTIONS: list[tuple[str, dict[str, Any], list[Move]]] = [
         {"after_s": 0.5, "how": "reset", "with_": "talkers"},
         [rule(idle_s=0.5, act="reset", peers=TALKERS)],
     ),
-    ("reset", {}, [Destroy(id=0, own=OWN, fault="crash")]),
-    ("reset", {"end": "server"}, [Destroy(id=0, own=OWN, peers=TALKERS, fault="crash")]),
+    ("reset", {"end": "server"}, [Destroy(id=0, peers=TALKERS, fault="crash")]),
     (
         "reset",
         {"target": ("talkers-1",), "end": "server"},
@@ -238,6 +240,7 @@ def test_a_client_that_is_not_connected_cannot_be_reset() -> None:
 
 
 ONE_CLIENT: list[tuple[str, dict[str, Any], Move]] = [
+    ("reset", {"target": "talkers"}, Destroy(id=0, own="10.0.1.2", fault="crash")),
     (
         "reset",
         {"target": "talkers-1"},
@@ -267,14 +270,28 @@ def test_a_client_of_another_host_is_left_to_that_host() -> None:
     assert list(build("reset", {"target": "talkers-1"}).inject("crash", Stage("10.0.1.3"))) == []
 
 
-def test_a_client_that_is_connected_elsewhere_cannot_be_reset_from_its_server() -> None:
-    """The socket is on no host of the fault: the step fails, and the text says where the client is connected."""
-    elsewhere = Stage("10.0.0.3")
-    elsewhere.reach = {"10.0.0.3"}
-    with pytest.raises(
-        Unfit, match=r"talkers-1 is connected to 10\.0\.0\.2:4000, not to the first address of its group's service"
-    ):
-        build("reset", {"target": "talkers-1", "end": "server"}).inject("crash", elsewhere)
+@pytest.mark.parametrize("name", ["talkers", "talkers-1"])
+def test_a_reset_at_the_server_happens_where_the_clients_are_connected(name: str) -> None:
+    """At another service, or at the spare address of one that has moved; not at the one they might be connected to."""
+    fault = build("reset", {"target": name, "end": "server"})
+    peers = {"talkers": TALKERS, "talkers-1": ["10.0.1.2"]}[name]
+    for at, peer in (("10.0.0.3", "10.0.0.3:4000"), ("10.0.0.3", "10.0.9.2:4000")):
+        there, elsewhere = Stage(at), Stage("10.0.0.2")
+        there.peer = elsewhere.peer = peer
+        elsewhere.spare_address = "10.0.9.3"
+        (destroy,) = fault.inject("crash", there)
+        assert isinstance(destroy, Destroy)
+        assert destroy.peers == peers
+        assert list(fault.inject("crash", elsewhere)) == []
+
+
+def test_a_reset_of_two_groups_destroys_the_sockets_of_each_on_its_own_hosts() -> None:
+    """No host is asked for the sockets of a group that it does not play."""
+    fault = build("reset", {"target": ["talkers", "spare"]})
+    assert [list(fault.inject("crash", Stage(at))) for at in ("10.0.1.2", "10.0.0.3")] == [
+        [Destroy(id=0, own="10.0.1.2", fault="crash")],
+        [Destroy(id=0, own="10.0.0.3", fault="crash")],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -325,11 +342,22 @@ def test_what_makes_no_sense_is_refused_before_the_run(verb: str, args: dict[str
         build(verb, {"target": "server", **args})
 
 
-@pytest.mark.parametrize(("end", "place"), [("client", "talkers"), ("server", "server")])
-def test_a_reset_happens_on_the_host_of_its_end(end: str, place: str) -> None:
-    """The clients' fleets, or the server that they connect to."""
-    group = GroupPlan("talkers", "server", 4000, [], [ClientPlan(2, 0.0, "")])
+@pytest.mark.parametrize("name", ["talkers", "talkers-2"])
+def test_a_reset_happens_on_the_host_of_its_end(name: str) -> None:
+    """The clients' fleets, or every service that they may connect to."""
+    script: list[Instruction] = [Repeat([Connect("spare", 4000)], times=2)]
+    group = GroupPlan("talkers", "server", 4000, script, [ClientPlan(2, 0.0, "")])
     plan = Plan("p", "p.yaml", 1, 1.0, [], [group], [], [])
-    assert list(build("reset", {"target": "talkers", "end": end}).places(plan)) == [place]
-    one = build("reset", {"target": "talkers-2", "end": end}).places(plan)
-    assert list(one) == [{"client": "talkers-2", "server": "server"}[end]]
+    assert list(build("reset", {"target": name}).places(plan)) == [name]
+    assert list(build("reset", {"target": name, "end": "server"}).places(plan)) == ["server", "spare"]
+
+
+def test_a_name_is_lied_about_wherever_a_client_may_ask_for_it() -> None:
+    """Also where only the script says that it connects there."""
+    script: list[Instruction] = [Connect("spare", 4000)]
+    groups = [GroupPlan("talkers", "server", 4000, script, []), GroupPlan("others", "server", 4000, [], [])]
+    plan = Plan("p", "p.yaml", 1, 1.0, [], groups, [], [])
+    asked = {
+        name: list(build("dns", {"target": name, "says": "nxdomain"}).places(plan)) for name in ("server", "spare")
+    }
+    assert asked == {"server": ["talkers", "others"], "spare": ["talkers"]}

@@ -88,7 +88,7 @@ def _in_states(states: int) -> list[Open]:
 
 def _is_meant(found: Open, ask: Destroy) -> bool:
     return (
-        found.own == ask.own
+        ask.own in (None, found.own)
         and found.peer != found.own  # both ends are this host's: not cut off from anybody
         and (ask.peers is None or found.peer in ask.peers)
         and ask.own_port in (None, found.own_port)
