@@ -123,6 +123,8 @@ def _spoils(check: CheckPlan, history: History, files: Files) -> Iterator[Spoil]
         yield f"every {event} twice", partial(_of_each_client, files, event, _twice)
         yield f"what {event} says in reverse order", partial(_of_each_client, files, event, _reversed)
         yield f"{event} again and again", partial(_more, history, files, event, fields, copies)
+    for event in dict.fromkeys(named):
+        yield f"without any {event}, and the end a day late", partial(_endless, files, event)
 
 
 _EVENTS = frozenset(event.value for event in Event) - {event.value for event in _OWN}
@@ -194,6 +196,17 @@ def _each(files: Files, event: str, change: Callable[[Record], Record | None]) -
         return [r for r in changed if r is not None]
 
     return {name: _with(file, spoilt(file.records)) for name, file in files.items()}
+
+
+_ENDS = frozenset({Event.DONE, Event.EXITED, Event.ENDED})
+
+
+def _endless(files: Files, event: str) -> Files:
+    """The files without the event, of a run that waited for it: what ended the run, or somebody in it, came later."""
+    return {
+        name: _with(file, [_late(r) if r.event in _ENDS else r for r in file.records if r.event != event])
+        for name, file in files.items()
+    }
 
 
 def _of_each_client(files: Files, event: str, change: Change) -> Files:

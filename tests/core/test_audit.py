@@ -148,3 +148,15 @@ def test_a_line_that_was_never_said_is_made_up(which: dict[str, str]) -> None:
     """So that a check for its absence is seen to fail."""
     found = audited(run(), "log", log={"service": "server", **which}, equals=0)
     assert (found.passed, found.can_fail) == (True, True), found
+
+
+def test_a_check_with_more_time_than_the_run_took_is_seen_to_fail() -> None:
+    """The run ended because the event came; without it, it would have waited."""
+    w = World(talkers=1).step("crash", at=1.0).programs("drivers", 1)
+    w.client("talkers-1").connects(0.1).closes(1.3).ends(1.4)
+    w.step("enough", at=1.5, verb="stop").program(
+        "drivers-1", (1.2, "hello"), exits=1.5, code=None, signal="TERM", by="enough"
+    )
+    where = {"text": "hello"}
+    found = audited(w, "every", every="drivers", meets="line", since="crash", within_s=60.0, where=where)
+    assert (found.passed, found.can_fail) == (True, True), found

@@ -10,10 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from midsession.core.faultless import has_faults, without_faults
 from midsession.core.plan import ImageService, Plan
 from midsession.core.verdict import Status
 from midsession.door import Bench, Run
 from midsession.language import collect, plans
+from midsession.rundir import audit_run, mending
 from midsession.testbeds.docker import DockerTestbed
 
 pytestmark = pytest.mark.docker
@@ -48,10 +50,24 @@ def plan_of(name: str) -> Plan:
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.name.partition(".")[0])
 def test_real_software_keeps_its_promises(bench: tuple[asyncio.Runner, Bench], path: Path) -> None:
-    """Killed by what it or its clients said, started again, judged by exits and lines; nothing is left undecided."""
+    """Killed by what it or its clients said, started again, judged by exits and lines; nothing is left undecided, and
+    each check could have failed (T6)."""
     (plan,) = plans(path, SEED)
-    verdict = perform(bench, plan).verdict
-    assert [f"{f.status}: {f.promise}: {f.seen}" for f in verdict.findings if f.status is not Status.PASS] == []
+    run = perform(bench, plan)
+    assert [f"{f.status}: {f.promise}: {f.seen}" for f in run.verdict.findings if f.status is not Status.PASS] == []
+    audited = audit_run(run.directory)
+    assert len(audited) == len(plan.checks) > 0
+    assert [one.promise for one in audited if not one.can_fail] == []
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.name.partition(".")[0])
+def test_real_software_needs_its_faults(bench: tuple[asyncio.Runner, Bench], path: Path) -> None:
+    """T6: with nothing broken, one of its own checks at least does not pass."""
+    (plan,) = plans(path, SEED)
+    assert has_faults(plan, mending(plan))
+    run = perform(bench, without_faults(plan, mending(plan)))
+    assert run.verdict.status is not Status.ERROR
+    assert [f.promise for f in run.own_findings if f.status is not Status.PASS] != []
 
 
 def test_there_is_real_software() -> None:
