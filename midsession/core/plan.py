@@ -1,8 +1,9 @@
 """The plan: everything a run will do, drawn and frozen before it starts.
 
 A plan is plain data: printed by `midsession plan`, stored as `plan.json`, and named by its hash in every log header.
-The same scenario and seed give the same bytes, on every machine and Python. Nothing is drawn later than here: what a
-session needs without a known end (the waits of an endless `repeat`) is a function of its client's `key`, see `draw`.
+The same scenario and seed give the same bytes, on every machine and Python, and the same hash in every folder. Nothing
+is drawn later than here: what a session needs without a known end (the waits of an endless `repeat`) is a function of
+its client's `key`, see `draw`.
 """
 
 from __future__ import annotations
@@ -387,8 +388,12 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     @property
     def hash(self) -> str:
-        """The first 16 hex digits of the SHA-256 of `to_json`."""
-        return hashlib.sha256(self.to_json()).hexdigest()[:16]
+        """The first 16 hex digits of the SHA-256 of what is run: of `to_json` without the path of the scenario.
+
+        So it is the same from wherever, and by whatever path, the scenario is called. What else begins with that path
+        or its folder (places, a `cwd`) counts from there.
+        """
+        return hashlib.sha256(_without_path(self).to_json()).hexdigest()[:16]
 
     @staticmethod
     def from_json(data: bytes) -> Plan:
@@ -425,6 +430,30 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     def foreign_clients(self) -> list[str]:
         """The names of the clients that are programs on hosts of their own, in plan order."""
         return [name for group in self.foreign for name in group.names]
+
+
+def _without_path(plan: Plan) -> Plan:
+    from pathlib import PurePosixPath  # programs in hosts read plans, and hash none
+
+    replace = msgspec.structs.replace
+    source, folder = plan.source, PurePosixPath(plan.source).parent
+
+    def at_home(cwd: str | None) -> str | None:
+        path = PurePosixPath(cwd or ".")
+        return str(path.relative_to(folder)) if cwd and path.is_relative_to(folder) else cwd
+
+    def at_home_too(group: GroupPlan) -> GroupPlan:
+        program = group.program
+        return group if program is None else replace(group, program=replace(program, cwd=at_home(program.cwd)))
+
+    return replace(
+        plan,
+        source="",
+        services=[replace(s, cwd=at_home(s.cwd)) if isinstance(s, CommandService) else s for s in plan.services],
+        groups=[at_home_too(group) for group in plan.groups],
+        timeline=[replace(step, place=step.place.removeprefix(source)) for step in plan.timeline],
+        checks=[replace(check, place=check.place.removeprefix(source)) for check in plan.checks],
+    )
 
 
 def substream(seed: int, purpose: str, entity: str) -> str:

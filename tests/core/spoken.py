@@ -154,6 +154,6 @@ def problems(text: str | bytes, env: dict[str, str] | None = None) -> list[Probl
 def plan_of(text: str, seed: int = 7, path: str = "x.yaml", files: Mapping[str, bytes] = MappingProxyType({})) -> Plan:
     """The plan of a good scenario without a matrix."""
     assert problems(text) == []
-    tree = parse(text.encode(), "x.yaml")
+    tree = parse(text.encode(), path)
     scenario = LANGUAGE.scenario.model_validate(tree.data)
     return compile_plan(scenario, tree, path=path, seed=seed, matrix={}, files=files)

@@ -225,6 +225,30 @@ def test_a_seed_is_a_plan() -> None:
     assert one.timeline == other.timeline
 
 
+@pytest.mark.parametrize("path", ["x.yaml", "suite/x.yaml", "../suite/x.yaml", "/home/me/suite/x.yaml", "renamed.yaml"])
+def test_where_a_scenario_lies_is_not_what_is_run(path: str) -> None:
+    """The hash is that of the same scenario anywhere else, though places and `cwd` are told as they can be found."""
+    named = BIG.replace("reference: {behaviour: reply}", "command: [./it]\n    cwd: bin")
+    assert named != BIG
+    here, there = plan_of(named, path="here.yaml"), plan_of(named, path=path)
+    assert here.checks
+    assert here.timeline
+    assert there.checks[0].place.startswith(f"{path}:")
+    assert there.hash == here.hash
+    elsewhere = plan_of(named.replace("cwd: bin", "cwd: lib"), path=path)
+    assert elsewhere.hash != here.hash
+    assert plan_of(f"# moved by a line\n{named}", path=path).hash != here.hash
+
+
+def test_the_folder_of_a_program_counts_from_its_scenario() -> None:
+    """Of a group of programs as of a service."""
+    head, _, rest = SMALL.partition("    count: 2\n")
+    own = "    command: [driver]\n    cwd: bin\n    count: 2\n"
+    text = f"{head}{own}{rest[rest.index('timeline:') :]}"
+    assert plan_of(text, path="suite/x.yaml").hash == plan_of(text, path="/home/x.yaml").hash
+    assert plan_of(text).hash != plan_of(text.replace("cwd: bin", "cwd: lib")).hash
+
+
 def test_another_group_changes_no_draws() -> None:
     """Draws belong to their group and client: adding one leaves the others as they were."""
     more = BIG.replace(

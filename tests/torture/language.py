@@ -88,37 +88,45 @@ def mutant(seed: int, text: str) -> bytes:
     return data if rng.random() < 0.9 else data[: rng.randrange(len(data) + 1)]
 
 
-PLAN = (
-    "import sys, hashlib; from pathlib import Path; from midsession.language import plans\n"
-    "made = plans(Path('x.scenario.yaml'), 42)\n"
-    "print(len(made), hashlib.sha256(b''.join(p.to_json() for p in made)).hexdigest())\n"
-)
+PLAN = """\
+import sys, hashlib
+from pathlib import Path
+from midsession.language import plans
+made = plans(Path(sys.argv[1]), 42)
+print(len(made), *(p.hash for p in made), hashlib.sha256(b"".join(p.to_json() for p in made)).hexdigest())
+"""
 LOCALES = ("C", "C.UTF-8", "POSIX", "tr_TR.UTF-8", "de_DE.ISO-8859-1")
+PATHS = ("x.scenario.yaml", "../ä b/x.scenario.yaml", "{folder}/x.scenario.yaml")
+"""The path as it is typed: where one stands, by a detour, from the root."""
 
 
-def digests(folder: Path, times: int) -> set[str]:
-    """What so many processes, each with its own hash seed, directory, locale and time zone, make of one seed."""
+def digests(folder: Path, times: int) -> tuple[set[str], set[str]]:
+    """What so many processes, each with its own hash seed, directory, locale, time zone and path, make of one seed.
+
+    First the number and the hashes of the plans; then the bytes of those whose path was typed in the first way.
+    """
     for number in range(10):
         inner = folder / f"{number}" / "ä b"
         inner.mkdir(parents=True)
         (inner / "x.scenario.yaml").write_text(DESIGN, encoding="utf-8")
     with ThreadPoolExecutor(2) as pool:
         seen = list(pool.map(lambda number: _digest(folder / f"{number % 10}" / "ä b", number), range(times)))
-    assert len(seen) == times
-    return set(seen)
+    assert len(seen) == times > len(PATHS)
+    return {hashes for hashes, _ in seen}, {whole for _, whole in seen[:: len(PATHS)]}
 
 
-def _digest(folder: Path, number: int) -> str:
+def _digest(folder: Path, number: int) -> tuple[str, str]:
     settings = {"PYTHONHASHSEED": str(number * 7919 + 1), "LC_ALL": LOCALES[number % 5], "TZ": f"UTC{number % 12}"}
     done = subprocess.run(
-        [sys.executable, "-c", PLAN],
+        [sys.executable, "-c", PLAN, PATHS[number % len(PATHS)].format(folder=folder)],
         cwd=folder,
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
         check=True,
     )
-    return done.stdout.strip()
+    hashes, _, whole = done.stdout.strip().rpartition(" ")
+    return hashes, whole
 
 
 def sweep(mutants: int) -> None:
@@ -150,9 +158,9 @@ def main() -> None:
     if not times:
         return
     with tempfile.TemporaryDirectory() as folder:
-        seen = digests(Path(folder), times)
-    sys.stdout.write(f"{times} processes: {len(seen)} different plans\n")
-    assert len(seen) == 1
+        hashes, whole = digests(Path(folder), times)
+    sys.stdout.write(f"{times} processes: {len(hashes)} different hashes, {len(whole)} different plans\n")
+    assert len(hashes) == len(whole) == 1
 
 
 if __name__ == "__main__":
