@@ -68,7 +68,7 @@ class Crowd:
     def has_no_room(self, error: OSError) -> None:
         """Say that no descriptor is left for another client: who comes waits for one."""
         self.records.add(Event.ERROR, None, {"how": "exhausted", "errno": error.errno, "message": str(error.strerror)})
-        self.screen.line(f"No Room: {error.strerror}, with {len(self)} clients connected; others wait until some leave")
+        self.screen.line(f"No Room: {error.strerror}; who connects now waits until others leave")
 
     @property
     def ending(self) -> bool:
