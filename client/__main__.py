@@ -17,11 +17,12 @@ import msgspec
 
 from client.fleet import Fleet, Sink
 from client.hand import HandFleet, HandPlayer, Wish, play
-from client.journal import Account, complain, open_log, say
+from client.journal import Account, NoLog, complain, say
 from client.orders import Lines
 from midsession.core.job import READY_LINE, Job, Order, decode_job, decode_order
 from midsession.core.pulse import BEAT_S, Pulse
 from midsession.errors import HarnessError, MidsessionError
+from midsession.hostside import open_event_file, raise_descriptor_limit
 from midsession.streams import open_closed
 
 _A_DAY_S = 86400
@@ -107,9 +108,12 @@ def _play_job(path: str) -> int:
     if not _room_for(sum(len(group.clients) for group in job.groups)):
         return 10
     try:
-        log = open_log(os.environ)
+        log = open_event_file(os.environ) or NoLog()
     except (OSError, msgspec.MsgspecError) as error:
         complain(f"the event file cannot be opened: {error}")
+        return 3
+    except MidsessionError as error:
+        complain(str(error))
         return 3
     return _run(_in_a_run(job, log))
 
@@ -200,8 +204,7 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 def _room_for(clients: int) -> bool:
     """Raise the soft limit of descriptors to the hard one, and say what is missing if that is too few."""
     needed = clients + _SPARE_DESCRIPTORS
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    hard = raise_descriptor_limit()
     if hard != resource.RLIM_INFINITY and needed > hard:
         complain(
             f"{clients} clients need {needed} file descriptors, but this system allows {hard} to a process; "

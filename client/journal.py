@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
-from midsession.core.record import Log, told_header
-from midsession.errors import HarnessError
 from midsession.streams import ERRORS, OUTPUT, write_line
 
 ACCOUNT_LINES = 60
@@ -37,30 +32,6 @@ class NoLog:
 
     def close(self) -> None:
         """Keep nothing."""
-
-
-def open_log(environ: Mapping[str, str]) -> Log | NoLog:
-    """Open the event file that the harness asks for in the environment, if it does.
-
-    Raises OSError when it exists or cannot be created, msgspec.MsgspecError when MIDSESSION_HEADER is no header. A log
-    that cannot be written later raises HarnessError: a run without its log is void.
-    """
-    path = environ.get("MIDSESSION_EVENT_FILE")
-    if path is None:
-        return NoLog()
-    header = told_header(environ.get("MIDSESSION_HEADER", ""), os.getpid())
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-
-    def write(lines: bytes) -> int:
-        try:
-            taken = os.write(descriptor, lines)
-        except OSError as error:
-            raise HarnessError(f"the event file cannot be written: {error}") from error
-        if taken != len(lines):
-            raise HarnessError(f"the event file cannot be written: it took {taken} of {len(lines)} bytes")
-        return taken
-
-    return Log(header, write, time.monotonic_ns)
 
 
 class Account:

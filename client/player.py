@@ -19,6 +19,7 @@ from client.lookup import Found, Lookups
 from client.trouble import name_trouble
 from midsession.core.program import Connect, Program
 from midsession.core.session import Session, State
+from midsession.core.sockets import address_text
 from midsession.core.template import Names
 
 if TYPE_CHECKING:
@@ -223,7 +224,8 @@ class Player(asyncio.BaseProtocol):
         if self._given_up:
             stream.abort()
             return
-        self.session.connected(_where(stream, "sockname"), _where(stream, "peername"))
+        ends = (address_text(stream.get_extra_info(end)) for end in ("sockname", "peername"))
+        self.session.connected(*ends)
 
     def eof_received(self) -> bool:
         """The peer's FIN; True keeps our own direction open."""
@@ -329,14 +331,6 @@ class PacedPlayer(Player, asyncio.BufferedProtocol):
         if self._resume is not None:
             self._resume.cancel()
             self._resume = None
-
-
-def _where(transport: asyncio.Transport, end: str) -> str:
-    address = transport.get_extra_info(end)
-    if not address:
-        return "?"
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @functools.lru_cache(maxsize=256)

@@ -7,6 +7,8 @@ import os
 import socket
 from typing import NamedTuple
 
+from midsession.core.sockets import LOST_HOW
+
 
 class Trouble(NamedTuple):
     """What went wrong with a connection: `how` it is lost, the errno where there is one, and a text for people."""
@@ -16,25 +18,6 @@ class Trouble(NamedTuple):
     message: str
 
 
-_HOW = {
-    errno.ECONNREFUSED: "refused",
-    errno.ECONNRESET: "reset",
-    errno.EPIPE: "reset",  # the RST came earlier; only this write tells
-    errno.ESHUTDOWN: "reset",
-    errno.ETIMEDOUT: "timeout",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETUNREACH: "unreachable",
-    errno.EHOSTDOWN: "unreachable",
-    errno.ENETDOWN: "unreachable",
-    errno.ENONET: "unreachable",
-    errno.EACCES: "unreachable",  # a firewall's "administratively prohibited"
-    errno.EPERM: "unreachable",
-    errno.EPROTO: "unreachable",
-    errno.ENOPROTOOPT: "unreachable",
-    errno.ECONNABORTED: "aborted",  # the own end was destroyed (SOCK_DESTROY, `ss -K`)
-}
-
-
 def name_trouble(error: BaseException) -> Trouble:
     """Name what a connection failed with. Anything of our own end that has no name of its own is `aborted`."""
     if isinstance(error, socket.gaierror):
@@ -42,7 +25,7 @@ def name_trouble(error: BaseException) -> Trouble:
     number = error.errno if isinstance(error, OSError) else None
     if number is None:
         return Trouble("timeout" if isinstance(error, TimeoutError) else "aborted", None, str(error) or repr(error))
-    return Trouble(_HOW.get(number, "aborted"), number, _text(error, number))
+    return Trouble(LOST_HOW.get(number, "aborted"), number, _text(error, number))
 
 
 def _text(error: BaseException, number: int) -> str:

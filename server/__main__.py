@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 import msgspec
 
+from midsession.errors import MidsessionError
+from midsession.hostside import open_event_file, raise_descriptor_limit
 from midsession.streams import open_closed
 from server.behaviours import BEHAVIOURS, Behaviour
-from server.journal import Records, Screen, complain, open_records, show
-from server.serve import Options, listen, raise_descriptor_limit, serve
+from server.journal import Records, Screen, complain, show
+from server.serve import Options, listen, serve
 
 _A_DAY_S = 86400
 
@@ -48,9 +50,11 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     raise_descriptor_limit()
     try:
-        records = open_records(os.environ)
+        records = Records(open_event_file(os.environ))
     except (OSError, msgspec.MsgspecError) as error:
         return _refuse(f"the event file cannot be opened: {error}", 3)
+    except MidsessionError as error:
+        return _refuse(str(error), 3)
     try:
         listener = listen(options.host, options.port)
     except OSError as error:
@@ -61,7 +65,10 @@ def main(arguments: list[str]) -> int:
 
 def _run(options: Options, listener: socket.socket, records: Records) -> int:
     with asyncio.Runner(loop_factory=_loop_for(BEHAVIOURS[options.behaviour])) as runner:
-        return runner.run(serve(options, listener, records, Screen(show)))
+        try:
+            return runner.run(serve(options, listener, records, Screen(show)))
+        except MidsessionError as error:  # the first record, or the trailer, could not be written
+            return _refuse(str(error), 3)
 
 
 def _loop_for(behaviour: Behaviour) -> Callable[[], asyncio.AbstractEventLoop] | None:

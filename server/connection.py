@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
-from typing import Any, cast
+from typing import cast
 
 from midsession.core.record import Event
+from midsession.core.sockets import LOST_HOW, address_text
 from midsession.core.wire import Inbox, LineTooLong, describe, without_end
 from server.behaviours import Behaviour, Command, Finish, Say
 from server.journal import Records, Screen
@@ -18,24 +18,6 @@ MAX_LINE_BYTES = 64 * 1024
 
 MAX_BACKLOG_BYTES = 1024 * 1024
 """A client for which more than this waits to be read is cut off (chat): others must not pay for a slow reader."""
-
-# How a client is lost, by the error that its socket reported; EPIPE is how a write meets an RST that came before.
-_LOST_HOW = {
-    errno.ECONNRESET: "reset",
-    errno.EPIPE: "reset",
-    errno.ETIMEDOUT: "timeout",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETUNREACH: "unreachable",
-    errno.ECONNABORTED: "aborted",
-}
-
-
-def address_text(address: Any) -> str:
-    """`ip:port`, or `[ip]:port` for IPv6; `unknown` for a client that was gone before its address could be asked."""
-    if not address:
-        return "unknown"
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Crowd:
@@ -223,7 +205,7 @@ class Connection(asyncio.Protocol):
 
     def _lose(self, error: Exception) -> None:
         number = error.errno if isinstance(error, OSError) else None
-        how = _LOST_HOW.get(number or 0, "error")
+        how = LOST_HOW.get(number or 0, "error")
         self._fail(how, number, str(error))
         self._records.add(Event.CLIENT_LOST, self._number, {"peer": self._peer, "how": how})
         self._screen.line(f"Client Lost: {self._peer} ({how})")

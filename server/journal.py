@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
-from midsession.core.record import Event, Log, told_header
-from midsession.errors import HarnessError
+from midsession.core.record import Event, Log
 from midsession.streams import ERRORS, OUTPUT, write_line
 
 LINES_PER_SECOND = 200
@@ -62,28 +59,11 @@ class Records:
         self._log = log
 
     def add(self, event: Event, connection: int | None = None, fields: dict[str, Any] | None = None) -> None:
-        """Write one record. Raises HarnessError when the file does not take it: a run without its log is void."""
-        if self._log is None:
-            return
-        try:
+        """Write one record. Raises HarnessError when the file does not take it."""
+        if self._log is not None:
             self._log.append(event, None, connection, fields)
-        except OSError as error:
-            raise HarnessError(f"the event file cannot be written: {error}") from error
 
     def close(self) -> None:
         """Write the trailer."""
         if self._log is not None:
             self._log.close()
-
-
-def open_records(environ: Mapping[str, str]) -> Records:
-    """Open the event file that the harness asks for in the environment, if it does.
-
-    Raises OSError when it exists or cannot be created, msgspec.MsgspecError when MIDSESSION_HEADER is no header.
-    """
-    path = environ.get("MIDSESSION_EVENT_FILE")
-    if path is None:
-        return Records(None)
-    header = told_header(environ.get("MIDSESSION_HEADER", ""), os.getpid())
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    return Records(Log(header, partial(os.write, descriptor), time.monotonic_ns))

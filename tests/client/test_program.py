@@ -212,6 +212,18 @@ def test_too_few_descriptors_are_said_up_front(spawn: Spawn) -> None:
     assert not fleet.file.exists()
 
 
+def test_a_disk_that_is_full_from_the_start_is_said_in_one_line(spawn: Spawn) -> None:
+    """Not even the header has room: exit 3, and nothing is played."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    code, _, complaint = spawn(group(1, line("q")), preexec_fn=limit).finish()
+    assert code == 3
+    assert complaint.startswith("client: the event file cannot be written: ")
+    assert complaint.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("step", "complaint"),
     [

@@ -15,10 +15,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from midsession.core.logfile import LogState, read_log
+from midsession.core.record import Header, Log
 from server.behaviours import NONSENSE
 from tests.server.conftest import HEADER, PATIENCE_S, REPOSITORY, Client, Server
 from tests.spoilt import WAYS, python
@@ -545,7 +547,22 @@ def test_a_full_disk_ends_the_server(start: Start) -> None:
     assert log.state is LogState.CUT
 
 
-def _run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+@pytest.mark.parametrize("what", ["header", "record"])
+def test_a_disk_that_is_full_from_the_start_is_said_in_one_line(tmp_path: Path, what: str) -> None:
+    """Not even the header has room, or no record after it: exit 3, no traceback, and nobody is served."""
+    told = {"run": "r", "host": "server", "writer": "program", "incarnation": 1, "clock": "d", "seed": 1, "plan": "x"}
+    written: list[bytes] = []
+    Log(Header(**told, pid=1), lambda line: written.append(line) or len(line), lambda: 0)  # type: ignore[arg-type]
+    room_bytes = len(written[0]) + 20 if what == "record" else 20
+    environment = {"MIDSESSION_EVENT_FILE": str(tmp_path / "x.jsonl"), "MIDSESSION_HEADER": json.dumps(told)}
+    limits = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, room_bytes))}
+    done = _run("--host", "127.0.0.1", "--port", "0", limits=limits, **environment)
+    assert done.returncode == 3
+    assert done.stderr.startswith("server: the event file cannot be written: ")
+    assert done.stderr.count("\n") == 1
+
+
+def _run(*arguments: str, limits: dict[str, Any] | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "server", *arguments],
         cwd=REPOSITORY,
@@ -554,4 +571,5 @@ def _run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         timeout=PATIENCE_S,
+        **(limits or {}),
     )

@@ -28,8 +28,8 @@ PROGRAMS = frozenset({"server", "client"})
 _PRELOAD = (
     "argparse", "asyncio", "resource", "tempfile", "traceback", "uvloop",
     "encodings.idna", "encodings.unicode_escape",  # the first name that is looked up, the first text that is shown
-    "midsession.core.job", "midsession.core.match",
-    "midsession.core.reconnect", "midsession.core.session", "midsession.core.template", "midsession.core.wire",
+    "midsession.core.job", "midsession.core.match", "midsession.core.reconnect", "midsession.core.session",
+    "midsession.core.sockets", "midsession.core.template", "midsession.core.wire", "midsession.hostside",
 )  # fmt: skip
 
 
