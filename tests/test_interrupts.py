@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from midsession.batch.workers import READY, Order
 from midsession.interrupts import heard
 from midsession.keep import Keep
 from midsession.language import plans
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 60.0
@@ -192,12 +192,13 @@ def command(folder: Path, *options: str, **scenarios: str) -> Iterator[subproces
 
 def wait_until(seen: Callable[[], bool], named: str) -> None:
     """Until it is seen."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline_s:
+
+    def look() -> bool:
         with suppress(OSError):  # a process that has gone meanwhile
-            if seen():
-                return
-    raise AssertionError(f"{named}: not within {PATIENCE_S:g} s")
+            return seen()
+        return False
+
+    eventually(look, PATIENCE_S, named)
 
 
 def relatives(mark: str) -> list[str]:

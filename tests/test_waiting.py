@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.fakes import FakeClock, run_on
-from tests.waiting import eventually, eventually_here
+from tests.waiting import eventually, eventually_here, stays_so
 
 
 def _third(seen: list[int]) -> Callable[[], str]:
@@ -44,3 +44,17 @@ def test_on_a_loop_the_loops_clock_counts() -> None:
         run_on(FakeClock(), main())
     with pytest.raises(AssertionError, match="the moon"):
         asyncio.run(eventually_here(lambda: 0, 0, "the moon"))
+
+
+def test_what_is_to_stay_so_is_looked_at_until_the_time_is_over() -> None:
+    """And the moment that it does not hold is the end."""
+    seen: list[int] = []
+
+    async def main() -> None:
+        await stays_so(lambda: len(seen) == 0, 60, "nothing seen")
+        asyncio.get_running_loop().call_later(30, seen.append, 1)
+        await stays_so(lambda: len(seen) == 0, 60, "nothing seen")
+
+    with pytest.raises(AssertionError, match="nothing seen: not for 60 s"):
+        run_on(FakeClock(), main())
+    assert seen == [1]

@@ -35,6 +35,16 @@ async def eventually_here(look: Callable[[], T | None], within_s: float, what: s
     return seen
 
 
+async def stays_so(holds: Callable[[], bool], for_s: float, what: str, pause_s: float = 0.01) -> None:
+    """See that something holds for so long on a running event loop: what does not come can only be given time."""
+    clock = asyncio.get_running_loop().time
+    over_s = clock() + for_s
+    while clock() < over_s:
+        assert holds(), f"{what}: not for {for_s:g} s"
+        await asyncio.sleep(pause_s)
+    assert holds(), f"{what}: not for {for_s:g} s"
+
+
 def stand_still(pid: int, seconds: float) -> None:
     """Do not let a process run for so long: here time is the condition."""
     os.kill(pid, signal.SIGSTOP)

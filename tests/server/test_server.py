@@ -449,10 +449,11 @@ def test_sigkill_loses_no_acknowledged_record(start: Start) -> None:
     with mmap.mmap(-1, 8) as replies:
         killer = os.fork()
         if killer == 0:  # beside the conversation, so that the kill can fall anywhere in it
-            while int.from_bytes(replies[:8], "little") < 200:
-                os.sched_yield()
-            os.kill(server.pid, signal.SIGKILL)
-            os._exit(0)
+            try:
+                eventually(lambda: int.from_bytes(replies[:8], "little") >= 200, PATIENCE_S, "200 replies", pause_s=0)
+                os.kill(server.pid, signal.SIGKILL)
+            finally:
+                os._exit(0)
         count = _talk_until_lost(client, replies)
         os.waitpid(killer, 0)
     _, _, log = server.end()
