@@ -179,6 +179,7 @@ RULES: dict[str, Rule] = {
             ),
             But("midsession/interrupts.py", ("socket",), "a pair of sockets by which a signal wakes its own loop"),
             But("midsession/calibration/probe.py", ("socket",), _PROBE),
+            But("midsession/hostside.py", ("resource",), "server's and client's own: the limits of their processes"),
             But("midsession/regular.py", ("/proc/",), "asks what it has opened, to see that it is what was meant"),
         ),
     ),
@@ -231,7 +232,7 @@ RULES: dict[str, Rule] = {
             *(
                 But(where, ("reset",), "TCP's word: an RST, or a connection that was lost by one")
                 for where in (
-                    *("midsession/core/", "midsession/agent/", "client/trouble.py", "server/connection.py"),
+                    *("midsession/core/", "midsession/agent/"),
                     *("midsession/faults/idle_expiry.py", "midsession/faults/refuse.py"),
                 )
             ),
