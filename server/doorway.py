@@ -70,6 +70,8 @@ class Doorway:
                 if error.errno in _EXHAUSTED:
                     if self._somebody_waits():
                         self._wait(error)
+                    else:
+                        self._crowded = False
                     return
                 if error.errno not in _GONE:
                     raise

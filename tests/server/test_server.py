@@ -315,15 +315,20 @@ def test_a_server_without_descriptors_says_so_once(start: Start, behaviour: str)
     assert [r.fields["had_error"] for r in log.records if r.event == "closed"] == [False] * 60
 
 
+def _room_for(server: Server, more: int) -> int:
+    """Let the server have so many descriptors that it can take in `more` clients, or a few more; how many exactly."""
+    server.connect().close()
+    server.wait_for_records("closed", 1)  # what it opens for its first client, it has opened
+    held = [int(entry.name) for entry in os.scandir(f"/proc/{server.pid}/fd")]
+    limit = max(held) + 1 + more
+    _allow_descriptors(server.pid, limit)
+    return limit - len(held)
+
+
 def test_a_server_that_is_just_full_has_nothing_to_say(start: Start) -> None:
     """Every descriptor is taken, and nobody waits for one; there is room again as soon as somebody leaves."""
     server = start("reply")
-    server.connect().close()
-    server.wait_for_records("closed", 1)
-    held = [int(entry.name) for entry in os.scandir(f"/proc/{server.pid}/fd")]
-    limit = max(held) + 10
-    _allow_descriptors(server.pid, limit)
-    clients = [server.connect() for _ in range(limit - len(held))]
+    clients = [server.connect() for _ in range(_room_for(server, 9))]
     server.wait_for_records("accepted", 1 + len(clients))
     clients[0].close()
     server.wait_for_records("closed", 2)
@@ -331,6 +336,18 @@ def test_a_server_that_is_just_full_has_nothing_to_say(start: Start) -> None:
     late.send("hello\n")
     assert late.line() == "Got your message ✅\n"
     assert server.records("error") == []
+
+
+def test_each_time_that_somebody_must_wait_is_told(start: Start) -> None:
+    """The one who waited is in, the server is full without a queue, and then there is one again."""
+    server = start("reply")
+    clients = [server.connect() for _ in range(_room_for(server, 9))]
+    for times in (1, 2):
+        clients.append(server.connect())
+        server.wait_for_records("error", times)
+        clients.pop(0).close()
+        server.wait_for_records("accepted", 1 + len(clients) + times)
+    assert len(server.records("error")) == 2
 
 
 def test_a_full_server_goes_on_when_clients_leave(start: Start) -> None:
