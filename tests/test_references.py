@@ -116,6 +116,34 @@ def test_a_name_that_does_not_fit_is_called_what_it_is(check: str, said: str) ->
     assert caught.value.problems[0].remedy == said
 
 
+@pytest.mark.parametrize(
+    ("where", "slug"),
+    [
+        ("{event: witnessed, where: {by: queue}}", ""),
+        ("{event: injected, where: {mechanism: netem}}", ""),
+        ("{event: healed, where: {overrun: 3}}", ""),
+        ("{event: sent, where: {n: 1}}", ""),
+        ("{event: sent, of: talkers-1, where: {n: 1, as: write}}", ""),
+        ("{event: sent, of: server, where: {n: 1}}", "unknown-field"),
+        ("{event: listening, of: other, where: {by: port}}", ""),
+        ("{event: listening, of: server, where: {by: port}}", "unknown-field"),
+        ("{event: error, of: server, where: {how: refused}}", "impossible-value"),
+        ("{event: replied, of: talkers, where: {bytes: 21}}", "unknown-field"),
+        ("{event: injected, where: {verb: kill}}", ""),
+        ("{event: injected, where: {verb: partition}}", "impossible-value"),
+    ],
+)
+def test_a_field_is_one_that_the_records_of_that_subject_have(where: str, slug: str) -> None:
+    """In checks and in triggers: a check of another could not fail, a trigger not fire."""
+    for text in (SCENARIO + f"- never: {where}", SCENARIO.replace("{at: 1s}", where) + "- never: {event: lost}"):
+        if not slug:
+            assert plan_of(text)
+            continue
+        with pytest.raises(ScenarioError) as caught:
+            plan_of(text)
+        assert [problem.slug for problem in caught.value.problems] == [slug]
+
+
 def test_a_trigger_may_wait_for_one_client() -> None:
     """By its name, be it played by a script or a program of its own."""
     text = SCENARIO.replace("{at: 1s}", "{any: [{event: replied, of: talkers-3, count: 5}, LOG]}")

@@ -19,12 +19,12 @@ from midsession.core.aims import Parties, aim_problems
 from midsession.core.choice import LEAST
 from midsession.core.compile import step_id
 from midsession.core.ended import stranded_steps
-from midsession.core.fields import FIELDS, can_be, known_words
+from midsession.core.fields import can_be, fields_of, known_words
 from midsession.core.loader import Node
 from midsession.core.record import Event
 from midsession.core.refers import Kind, references_of
 from midsession.core.scenario import MAX_CLIENTS, OWN_VERBS, Language, When
-from midsession.core.whose import OF_AGENTS, OF_CLIENTS, OF_PROGRAMS, OF_SERVERS
+from midsession.core.whose import OF_AGENTS, OF_CLIENTS, OF_PROGRAMS, OF_SERVERS, Writer
 from midsession.core.wrong import did_you_mean, quoted
 from midsession.errors import Place, Problem
 
@@ -295,6 +295,7 @@ class _References:
             self._subject(when, self._refer("client group", when.get("every")), "event")
             self._subject(when, self._refer("service, client group or client", when.get("of")), "event")
             self._mark(when)
+            self._fields(when)
         if kind == "log" and (log := when.get("log")):
             self._refer("service", log.get("service"))
             self._refer("group of client programs", log.get("clients"))
@@ -342,7 +343,8 @@ class _References:
         word = _text(mapping.get("event")) or _text(mapping.get("meets"))
         if word not in {e.value for e in Event}:
             return
-        kinds = FIELDS[Event(word)]
+        subject = _text(mapping.get("of")) or _text(mapping.get("every"))
+        kinds = fields_of(Event(word), self._writer(subject) if subject else None)
         way = mapping.get("as")
         if way is not None:
             self._field(word, "how", way, kinds)
@@ -370,6 +372,15 @@ class _References:
         if event not in possible:
             remedy = f"it can have {', '.join(sorted(possible))}"
             self._wrong("impossible-event", f"the {what} '{name}' never has the event '{event}'", node.place, remedy)
+
+    def _writer(self, name: str) -> Writer | None:
+        """Who writes the records of what a service or a client does; None for a name that is nobody's."""
+        group = self._group_of(name)
+        if group is None and name not in self._services:
+            return None
+        if group is not None:
+            return "agent" if group in self._foreign else "client"
+        return "server" if self._services[name].get("reference") else "agent"
 
     def _possible(self, name: str) -> tuple[str, frozenset[Event]]:
         """What a group or a service is, and the events that it can have: only reference servers write records."""
