@@ -36,12 +36,19 @@ def test_a_host_without_clients_is_not_used() -> None:
 @pytest.mark.parametrize("hosts", range(1, 9))
 @pytest.mark.parametrize("sizes", [(1,), (7,), (1, 1), (1, 9), (3, 4, 5), (1, 1, 1, 1, 40)])
 def test_every_client_is_played_exactly_once(sizes: tuple[int, ...], hosts: int) -> None:
-    """However many hosts there are; and the loads are even within a group."""
+    """However many hosts there are; and the loads are even: a group's on its hosts, and all where hosts are shared."""
     groups = [group(f"g{n}", size) for n, size in enumerate(sizes)]
     hands = deal(groups, hosts)
     played = Counter(name for hand in names(hands) for name in hand)
     assert played == Counter(f"{g.name}-{c.number}" for g in groups for c in g.clients)
-    assert all(len(hand) == 1 for hand in hands) or hosts < len(groups)
+    shared = hosts < len(groups)
+    assert all(len(hand) == 1 for hand in hands) or shared
+    loads = [sum(len(g.clients) for g in hand) for hand in hands]
+    assert not shared or max(loads) - min(loads) <= 1
+    for one in groups:
+        own = [sum(len(g.clients) for g in hand if g.name == one.name) for hand in hands]
+        of_group = own if shared else [load for load in own if load]
+        assert max(of_group) - min(of_group) <= 1
 
 
 def test_a_host_per_8000_clients_is_enough_for_no_host_to_have_more() -> None:
