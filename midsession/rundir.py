@@ -138,11 +138,6 @@ def write_verdict(directory: Path, verdict: Verdict) -> Path:
     return path
 
 
-def read_verdict(directory: Path) -> Verdict:
-    """The stored verdict. Raises NotARun when it is missing or is none."""
-    return _decoded(directory / VERDICT, lambda data: msgspec.json.decode(data, type=Verdict))
-
-
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that nobody ever sees half of it: under another name first, then renamed. Raises OSError.
 

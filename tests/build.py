@@ -10,7 +10,10 @@ programs were started and stopped, the run ended `done`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from midsession.core.history import History
 from midsession.core.logfile import LogFile, read_log
@@ -27,9 +30,16 @@ from midsession.core.plan import (
     Step,
 )
 from midsession.core.record import Header, Log, event_file_name
+from midsession.core.verdict import Verdict
+from midsession.rundir import VERDICT
 
 EPOCH_NS = 5_000_000_000_000
 CLOCK = "boot/time:[1]"
+
+
+def stored_verdict(directory: Path) -> Verdict:
+    """What the `verdict.json` of a run directory says."""
+    return msgspec.json.decode((directory / VERDICT).read_bytes(), type=Verdict)
 
 
 def ns(at: float) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from midsession import rundir
 from midsession.core.verdict import Status
-from tests.build import World
+from tests.build import World, stored_verdict
 
 
 def stored(directory: Path, **run: object) -> World:
@@ -45,7 +45,7 @@ def test_judging_a_stored_run_gives_the_same_bytes_every_time(tmp_path: Path) ->
     path = rundir.write_verdict(tmp_path, verdict)
     first = path.read_bytes()
     rundir.write_verdict(tmp_path, rundir.judge_run(tmp_path))
-    assert path.read_bytes() == first == rundir.encode_verdict(rundir.read_verdict(tmp_path))
+    assert path.read_bytes() == first == rundir.encode_verdict(stored_verdict(tmp_path))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["events", "plan.json", "run.json", "verdict.json"]
 
 
@@ -93,7 +93,7 @@ def test_a_log_whose_name_is_no_text_is_a_gap_that_can_be_written_down(tmp_path:
     verdict = rundir.judge_run(tmp_path)
     assert verdict.status is Status.INCONCLUSIVE
     rundir.write_verdict(tmp_path, verdict)
-    assert any(r"\xff.jsonl" in f.offenders for f in rundir.read_verdict(tmp_path).findings)
+    assert any(r"\xff.jsonl" in f.offenders for f in stored_verdict(tmp_path).findings)
 
 
 @pytest.mark.parametrize("name", ["plan.json", "run.json", "events/server.agent.1.jsonl"])

@@ -23,6 +23,7 @@ from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.language import plans
 from midsession.testbeds import compose
 from midsession.testbeds.compose import ComposeTestbed
+from tests.build import stored_verdict
 from tests.waiting import eventually_here
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +166,7 @@ def test_a_false_scenario_fails_and_names_who_saw_what(project: Project) -> None
     scenario.write_text(text.replace("count: 50\n", "count: 5\n").replace("count: 500", "count: 50"))
     done = project.up(scenario)
     assert done.returncode == 1, done.stdout + done.stderr
-    verdict = rundir.read_verdict(project.run)
+    verdict = stored_verdict(project.run)
     (broken,) = [f for f in verdict.findings if f.check == "every" and "meets connected" in f.promise]
     assert broken.status is Status.FAIL
     assert len(broken.offenders) == 5

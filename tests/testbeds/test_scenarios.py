@@ -24,6 +24,7 @@ from midsession.faults import FAULTS
 from midsession.language import collect, plans
 from midsession.testbeds.netns import NetnsTestbed
 from midsession.testbeds.registry import has_containers
+from tests.build import stored_verdict
 
 ROOT = Path(__file__).parents[2]
 SEED = 20260
@@ -149,7 +150,7 @@ def compose() -> tuple[int, Mapping[str, Verdict]]:
     )
     made = sorted(set(runs.iterdir()) - before)
     judged = [run for run in made if (run / rundir.VERDICT).exists()]  # those that were refused have none
-    verdicts = {name(rundir.read_plan(run)): rundir.read_verdict(run) for run in judged}
+    verdicts = {name(rundir.read_plan(run)): stored_verdict(run) for run in judged}
     assert verdicts, done.stdout + done.stderr
     return done.returncode, verdicts
 
