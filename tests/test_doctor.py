@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from midsession import doctor
-from midsession.testbeds.netns.abilities import packet_queue
+from midsession.testbeds.netns import NetnsTestbed
+from midsession.testbeds.netns.abilities import namespaces, packet_filter, packet_queue
 from midsession.testbeds.probe import EVERYWHERE
 from midsession.testbeds.registry import TESTBEDS, probes
 
@@ -17,7 +18,8 @@ from midsession.testbeds.registry import TESTBEDS, probes
 def _afresh() -> Iterator[None]:
     """What was tried on a machine without tools says nothing about this one, on which later tests run."""
     yield
-    packet_queue.cache_clear()
+    for tried in (namespaces, packet_filter, packet_queue):
+        tried.cache_clear()
 
 
 def test_a_machine_without_tools_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,6 +58,31 @@ def test_an_engine_that_refuses_this_user_need_not_be_installed(
     assert not found["Docker Engine"].ok
     assert "group" in found["Docker Engine"].remedy
     assert "install" not in found["Docker Engine"].remedy
+    for what in ("agents' images", "base image"):  # nobody knows whether they are there
+        assert found[what].seen == "cannot be looked for without an engine"
+        assert "make" not in found[what].remedy
+
+
+def test_what_cannot_be_tried_without_namespaces_need_not_be_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where they are forbidden that is what is told, by the doctor and by a run; not that a tool is missing."""
+    for name, text in (
+        ("unshare", "echo 'unshare: unshare failed: Operation not permitted' >&2; exit 1"),
+        ("iptables-restore", "exit 0"),
+        ("nft", "exit 0"),
+        ("tc", "exit 0"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for tried in (namespaces, packet_filter, packet_queue):
+        tried.cache_clear()
+    found = {f.what: f for f in doctor.examine("netns")}
+    for what in ("nft", "packet queue", "netem"):
+        assert found[what].seen == "cannot be tried without namespaces"
+        assert "install" not in found[what].remedy
+    assert [NetnsTestbed().remedy_for(ability) for ability in ("filter", "queue", "shape")] == [None] * 3
 
 
 @pytest.mark.parametrize("testbed", TESTBEDS)

@@ -36,7 +36,16 @@ def _is_here(image: str) -> bool:
     return True
 
 
+def _look_with_the_engine() -> None:
+    """Nothing that it has can be looked for without it; what it lacks, its own probe has said."""
+    try:
+        _engine()
+    except Missing:
+        raise Missing("cannot be looked for without an engine", "see to the engine first, above") from None
+
+
 def _own_images() -> str:
+    _look_with_the_engine()
     for image in (SERVER_IMAGE, CLIENT_IMAGE):
         if not _is_here(image):
             raise Missing(f"there is no {image}")
@@ -44,7 +53,7 @@ def _own_images() -> str:
 
 
 def _base_image() -> str:
-    _engine()
+    _look_with_the_engine()
     for image in _BASE_IMAGES:
         if _is_here(image):
             return image

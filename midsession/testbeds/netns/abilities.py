@@ -1,4 +1,8 @@
-"""What agents in namespaces can do on this machine, tried in fresh namespaces that end at once."""
+"""What agents in namespaces can do on this machine, tried in fresh namespaces that end at once.
+
+Where there can be none, it is believed of the machine: what it lacks is something else, and the making of a world says
+what.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +19,27 @@ _BY_IPTABLES = ("iptables-restore",), "*raw\n-A OUTPUT -j NFQUEUE --queue-num 0 
 
 
 @cache
+def namespaces() -> bool:
+    """Whether there can be any."""
+    return _works(("true",), "")
+
+
+@cache
 def packet_filter() -> bool:
     """Whether the kernel takes nftables rules for IPv4; believed of it where there is no `nft` to try it with."""
-    return shutil.which("nft") is None or _works(*_A_RULE)
+    return shutil.which("nft") is None or _works(*_A_RULE) or not namespaces()
 
 
 @cache
 def packet_queue() -> bool:
     """Whether packets can be sent to a queue, by either tool (see `midsession.agent.network.queue_rules`)."""
-    return any(_works(*attempt) for attempt in (_BY_NFT, _BY_IPTABLES))
+    return any(_works(*attempt) for attempt in (_BY_NFT, _BY_IPTABLES)) or not namespaces()
 
 
 @cache
 def netem() -> bool:
     """Whether the kernel has netem and tc is there (see `midsession.agent.network.shape`)."""
-    return _works(_BY_TC, "qdisc add dev lo root netem delay 1ms\n")
+    return _works(_BY_TC, "qdisc add dev lo root netem delay 1ms\n") or not namespaces()
 
 
 def _works(argv: tuple[str, ...], text: str) -> bool:
