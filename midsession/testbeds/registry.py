@@ -85,8 +85,8 @@ TESTBEDS = {
             "midsession.testbeds.docker",
             "DockerTestbed",
             ("midsession run {source}", "--testbed docker", "--seed {seed}", "-k {variant}", "--runs {runs}"),
-            # The engine's own resolver answers from within each container, and the engine alone gives addresses.
-            offers=_NETWORK | {HOSTS, CONTAINERS},
+            # The engine gives addresses, and its resolver goes on with those that it gave.
+            offers=_NETWORK | {HOSTS, CONTAINERS, "names"},
             more_fleets="MIDSESSION_DOCKER_CLIENTS={count}",
             pruner="prune",
         ),

@@ -401,16 +401,17 @@ checks:
 """
 
 
+LIES = [
+    ("dns: {target: server, says: nxdomain}", ", as: name", 1),
+    ("dns: {target: server, says: timeout}", ", as: name", 1),
+    ("dns: {target: server, says: wrong}", ", as: refused", 1),
+    ("dns: {target: server, says: wrong, to: spare}", "", 0),
+]
+"""A fault, and how often and how the one who comes late is lost by it."""
+
+
 @pytest.mark.netns
-@pytest.mark.parametrize(
-    ("fault", "how", "lost"),
-    [
-        ("dns: {target: server, says: nxdomain}", ", as: name", 1),
-        ("dns: {target: server, says: timeout}", ", as: name", 1),
-        ("dns: {target: server, says: wrong}", ", as: refused", 1),
-        ("dns: {target: server, says: wrong, to: spare}", "", 0),
-    ],
-)
+@pytest.mark.parametrize(("fault", "how", "lost"), LIES)
 def test_who_connects_hears_what_the_resolver_says(
     netns: tuple[asyncio.Runner, Bench], tmp_path: Path, fault: str, how: str, lost: int
 ) -> None:

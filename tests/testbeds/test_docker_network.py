@@ -18,6 +18,7 @@ from midsession.runner import Listener
 from midsession.testbeds.docker import DockerTestbed
 from midsession.testbeds.docker.engine import Engine
 from midsession.testbeds.docker.sweep import PROJECT
+from tests.faults.test_contract import LIES, LOOKED_UP
 
 pytestmark = pytest.mark.docker
 
@@ -125,3 +126,17 @@ def test_a_network_is_broken_with_no_more_power_than_that_takes(
         assert {int(process[of], 16) for process in programs for of in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
         assert {user for process in (*agents, *programs) for user in process["Uid"].split()} == {"1000"}
         assert {process["NoNewPrivs"] for process in (*agents, *programs)} == {"1"}
+
+
+@pytest.mark.parametrize(("lie", "how", "lost"), LIES)
+def test_who_connects_hears_what_the_resolver_says(
+    docker: tuple[asyncio.Runner, Bench], tmp_path: Path, lie: str, how: str, lost: int
+) -> None:
+    """As on netns: the agent is asked before the engine's resolver, which is in its namespace, hears of it."""
+    loop, bench = docker
+    path = tmp_path / "lie.scenario.yaml"
+    path.write_text(LOOKED_UP.format(fault=lie, how=how, lost=lost))
+    (plan,) = plans(path, SEED)
+    run = loop.run(bench.perform(plan))
+    assert run.verdict.status == "pass", run.verdict
+    assert [str(r.client) for r in run.events("lost")] == ["talkers-2"] * lost
