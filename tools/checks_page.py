@@ -27,9 +27,9 @@ A check is a promise over the history of a run. Its finding is one of four words
 - **Absence is believed only of whole logs and living observers.** A log that is cut, a client that nobody heard of, a
   step that never fired: inconclusive, with the reason.
 - **What relies on a fault that proves nothing has no say**, for or against: see
-  [when a fault counts](faults.md#when-a-fault-counts). A check relies on the steps from which it counts (`since`), and
-  on those that these came after (by `after` or `since`). Have each check count from the fault whose effect it is about:
-  what was not broken is then not called a failure.
+  [when a fault counts](faults.md#when-a-fault-counts). A check relies on the steps from which it counts (`since`; one
+  in Python on those of which it asks the history), and on those that these came after (by `after` or `since`). Have
+  each check count from the fault whose effect it is about: what was not broken is then not called a failure.
 - **A check that crashes is an error**, and an error is worse than a failure.
 - **A check that cannot fail can be found**: `midsession audit RUN` judges each check again over the same run, spoilt;
   with `--without-faults` it also runs the scenario with nothing broken, where one check at least must not pass.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
 from operator import attrgetter, itemgetter
@@ -56,6 +57,7 @@ class History:
         self._by_writer = {(h.host, h.writer, h.incarnation): f for h, f in self._files.items()}
         self._by_event: dict[str, Sequence[Record]] = {}
         self.gaps: Sequence[Gap] = find_gaps(plan, files, hosts, run)
+        self._asked = set[str]()
 
     @staticmethod
     def of(plan: Plan, files: Mapping[str, LogFile], hosts: Collection[str] = (), run: str = "") -> History:
@@ -128,10 +130,20 @@ class History:
             return when
         if when not in self.steps:
             raise ValueError(f"the timeline has no step {when!r}")
+        self._asked.add(when)
         instant = self.steps[when].instant_ns
         if instant is None:
             raise CannotTell(f"the step {when} never fired")
         return instant
+
+    @contextmanager
+    def noting_steps(self) -> Iterator[set[str]]:
+        """Note in the set that it gives of which steps the instant is asked while the block lasts."""
+        before, self._asked = self._asked, set()
+        try:
+            yield self._asked
+        finally:
+            self._asked = before
 
     @property
     def begun_ns(self) -> int:

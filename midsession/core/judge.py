@@ -58,7 +58,7 @@ def judge(
     """
     faults = [_witnessed(history, story, mending) for story in history.steps.values() if story.is_fault]
     vain = frozenset(step for fault in faults for step in fault.offenders)
-    findings = [_unless_in_vain(check, plan, vain, judge_check(check, history, build)) for check in plan.checks]
+    findings = [_unless_in_vain(check, history, build, vain) for check in plan.checks]
     findings += [_safely(check, history) for check in always]
     if plan.clients:
         findings += [_outcomes(history)]
@@ -122,15 +122,16 @@ def _unless_unsupported(args: object, history: History, finding: Finding) -> Fin
     return msgspec.structs.replace(finding, status=Status.INCONCLUSIVE, seen=f"{said}; else: {finding.seen}")
 
 
-def _unless_in_vain(check: CheckPlan, plan: Plan, vain: Collection[str], finding: Finding) -> Finding:
+def _unless_in_vain(check: CheckPlan, history: History, build: Build, vain: Collection[str]) -> Finding:
     """A check that relies on a fault which proves nothing has no say, for or against: this was not the experiment."""
-    relied = relied_on(check.args, plan) & {*vain}
+    with history.noting_steps() as asked:
+        finding = judge_check(check, history, build)
+    relied = relied_on(check.args, history.plan, asked) & {*vain}
     if not relied or finding.status is Status.ERROR:
         return finding
-    said = ", ".join(step.id for step in plan.timeline if step.id in relied)
-    return msgspec.structs.replace(
-        finding, status=Status.INCONCLUSIVE, seen=f"{said} proves nothing; else: {finding.seen}"
-    )
+    said = ", ".join(step.id for step in history.plan.timeline if step.id in relied)
+    seen = f"{said} proves nothing; else: {finding.seen}"
+    return msgspec.structs.replace(finding, status=Status.INCONCLUSIVE, seen=seen)
 
 
 def _programs_in(args: object, history: History) -> Iterator[str]:

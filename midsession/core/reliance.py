@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from midsession.core.plan import After, AllOf, Every, OnEvent, Plan, Trigger
 
 
-def relied_on(args: Mapping[str, Any], plan: Plan) -> frozenset[str]:
+def relied_on(args: Mapping[str, Any], plan: Plan, asked: Collection[str] = ()) -> frozenset[str]:
     """The steps from which a check with these fields counts (`since`), and those that they themselves came after.
 
-    A step with `any` of several triggers may have come for another reason, so what stands below it does not count.
+    `asked` are those of which it was seen to ask the instant: a check in Python has no fields to tell. A step that has
+    `any` of several triggers may have come for another reason, so what stands below it does not count.
     """
     triggers = {step.id: step.when for step in plan.timeline}
-    found, new = set[str](), {*_since(args)} & triggers.keys()
+    found, new = set[str](), {*_since(args), *asked} & triggers.keys()
     while new:
         found |= new
         new = {step for one in new for step in _awaited(triggers[one])} - found

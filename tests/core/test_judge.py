@@ -253,6 +253,28 @@ def test_a_check_that_relies_on_a_fault_without_effect_has_no_say(word: str, sin
     assert verdict.status is Status.INCONCLUSIVE
 
 
+class Asks:
+    """A check that has no fields, and asks the history about a step."""
+
+    kind: ClassVar[str] = "asks"
+    promise = "asks"
+
+    def judge(self, history: History) -> Finding:
+        """Count from the step."""
+        assert history.events("replied").since("noop").count >= 0
+        return Finding(check="asks", status=Status.FAIL, promise="asks", seen="so", support=1)
+
+
+def test_a_check_in_python_relies_on_the_steps_that_it_asks_about() -> None:
+    """Its fields tell nothing; another check beside it, that asks about nothing, is not taken for it."""
+    w = calm("fail").step("noop", at=2.0, effective=False).check("asks")
+    w.checks.reverse()
+    verdict = judge(w.plan, w.history(), lambda kind, args: Asks() if kind == "asks" else build_says(kind, args))
+    findings = verdict.findings[:2]
+    assert [(f.check, f.status) for f in findings] == [("asks", Status.INCONCLUSIVE), ("says", Status.FAIL)]
+    assert findings[0].seen == "noop proves nothing; else: so"
+
+
 def test_a_check_that_relies_on_no_fault_fails_whatever_became_of_that() -> None:
     """What went wrong without it is wrong; so is a crash of a check that relies on it."""
     w = calm("fail").step("noop", at=2.0, effective=False)
