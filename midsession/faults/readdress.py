@@ -21,8 +21,8 @@ class Readdress(Fault):
     address (0.0.0.0); one that listens on the old address alone is gone.
 
     In a scenario with this fault our clients look the service's name up at every connect; without one they are given
-    its address. Other faults on the same host go on meaning the old address: packets of the new one do not meet them,
-    and what switches the interface, or moves the host once more, fails.
+    its address. Other faults on the same host go on meaning the old address, but for a `reset`: packets of the new one
+    do not meet them, and what switches the interface, or moves the host once more, fails.
 
     It took effect when the kernel has the new address in place of the old one, and the name service has heard from
     there. Healing brings the old address and its name back: what TCP then sends again on old connections arrives, and
