@@ -375,7 +375,7 @@ class _References:
 
     def _writer(self, name: str) -> Writer | None:
         """Who writes the records of what a service or a client does; None for a name that is nobody's."""
-        group = self._group_of(name)
+        group = self._parties.group_of(name)
         if group is None and name not in self._services:
             return None
         if group is not None:
