@@ -77,7 +77,9 @@ def _waking(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         try:
             yield
         finally:
-            signal.set_wakeup_fd(before)
+            now = signal.set_wakeup_fd(-1)
+            with suppress(OSError, ValueError):  # whose that was may be over already, where blocks overlap
+                signal.set_wakeup_fd(before if now == theirs.fileno() else now)
             loop.remove_reader(ours)
 
 
