@@ -28,6 +28,7 @@ from midsession.testbeds.link import fetch_files
 from midsession.testbeds.registry import TESTBEDS, elsewhere
 
 if TYPE_CHECKING:
+    from midsession.testbeds import Testbed
     from midsession.testbeds.probe import Probe
 
 CLIENTS_VARIABLE = "MIDSESSION_DOCKER_CLIENTS"
@@ -220,5 +221,8 @@ def probes() -> tuple[Probe, ...]:
 
     return PROBES
 
+
+if TYPE_CHECKING:
+    _A_TESTBED: type[Testbed] = DockerTestbed  # nobody else names it where mypy could compare the two
 
 __all__ = ["DockerTestbed", "probes", "prune"]

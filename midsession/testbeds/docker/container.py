@@ -80,6 +80,7 @@ class ContainerHost:
         self.clock = own_clock()
         self.python: Sequence[str] = ["python"]
         self.programs: str | None = None
+        self.spare_address: str | None = None
         self._api, self._inbox, self._keeps_logs = api, inbox, keeps_logs
         self._book: _Book | None = None
         self._program: _Program | None = None
