@@ -6,6 +6,7 @@ import asyncio
 import io
 import ipaddress
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -32,7 +33,7 @@ from midsession.core.plan import (
 )
 from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.testbeds.docker import archive, derived, model, owner
-from midsession.testbeds.docker.attached import STDERR, STDOUT, Demultiplexer
+from midsession.testbeds.docker.attached import STDERR, STDOUT, Demultiplexer, open_outputs
 from midsession.testbeds.docker.container import ContainerHost
 from midsession.testbeds.docker.journal import Entry, Journal, pick_subnets
 from midsession.testbeds.docker.owner import Owner, me
@@ -77,6 +78,24 @@ def test_what_is_no_frame_is_an_error() -> None:
     """A container with a terminal sends no frames; its bytes must not be taken for lengths."""
     with pytest.raises(HarnessError, match="attach-garbled"):
         list(Demultiplexer().receive(b"plain text"))
+
+
+def test_a_programs_garbled_stream_is_told_once() -> None:
+    """What was said before counts; nothing after it is taken for output, and nothing is raised at the event loop."""
+    heard, told = list[bytes](), list[HarnessError]()
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        outputs = await open_outputs(ours, lambda _, piece: heard.append(piece), told.append)
+        with theirs:
+            theirs.sendall(frame(STDOUT, b"hello\n") + b"a terminal says this\r\n")
+            async with asyncio.timeout(20):
+                await outputs.ended
+
+    asyncio.run(main())
+    assert heard == [b"hello\n"]
+    assert [error.slug for error in told] == ["attach-garbled"]
 
 
 # --- owners --------------------------------------------------------------------------------------------------------

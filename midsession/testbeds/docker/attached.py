@@ -100,10 +100,13 @@ async def open_agent(
 
 
 class Outputs(asyncio.Protocol):
-    """What a program says on both streams, until the connection's end."""
+    """What a program says on both streams, until the connection's end.
 
-    def __init__(self, on_data: Callable[[int, bytes], None]) -> None:
-        self._frames, self._on_data = Demultiplexer(), on_data
+    What comes after something that is no frame could be anything: `on_garbled` is told, once, and no more is heard.
+    """
+
+    def __init__(self, on_data: Callable[[int, bytes], None], on_garbled: Callable[[HarnessError], None]) -> None:
+        self._frames, self._on_data, self._on_garbled = Demultiplexer(), on_data, on_garbled
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.BaseTransport | None = None
 
@@ -113,8 +116,12 @@ class Outputs(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """The program said something."""
-        for stream, piece in self._frames.receive(data):
-            self._on_data(stream, piece)
+        try:
+            for stream, piece in self._frames.receive(data):
+                self._on_data(stream, piece)
+        except HarnessError as error:
+            self.close()
+            self._on_garbled(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone, or has closed both streams."""
@@ -127,7 +134,10 @@ class Outputs(asyncio.Protocol):
             self._transport.close()
 
 
-async def open_outputs(attached: socket.socket, on_data: Callable[[int, bytes], None]) -> Outputs:
+async def open_outputs(
+    attached: socket.socket, on_data: Callable[[int, bytes], None], on_garbled: Callable[[HarnessError], None]
+) -> Outputs:
     """Hear both of a program's streams."""
-    _, outputs = await asyncio.get_running_loop().create_connection(lambda: Outputs(on_data), sock=attached)
+    loop = asyncio.get_running_loop()
+    _, outputs = await loop.create_connection(lambda: Outputs(on_data, on_garbled), sock=attached)
     return outputs

@@ -279,6 +279,10 @@ class ContainerHost:
         if looking.done() and looking.exception() is None and program.runs:
             self.listens(program, "port")
 
+    def loses(self, why: HarnessError) -> None:
+        """What the program says cannot be followed any more, so what is not in its log proves nothing."""
+        self._inbox.gone(self.name, f"its program cannot be heard any more: {why}")
+
     def listens(self, program: _Program, by: str) -> None:
         """Write that the program is up."""
         fields = {"port": program.ask.ready_port, "by": by, "incarnation": program.incarnation}
@@ -424,7 +428,7 @@ class _Program:
 
     async def attach(self, api: docker.APIClient, container: str) -> None:
         attached = await in_thread(lambda: attach_socket(api, container, stdin=False))
-        self._outputs = await open_outputs(attached, self._says)
+        self._outputs = await open_outputs(attached, self._says, self._host.loses)
 
     def begin(self, pid: int) -> None:
         """It was started, and `started` is written: what it has said since then may follow."""
