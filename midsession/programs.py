@@ -49,6 +49,7 @@ def start_service(service: Service, host: _Python, run: str, seed: int, fault: s
     An `image` or `compose` service has no argv here: its container holds what it runs. Testbeds without containers
     refuse a plan with such a service when they open.
     """
+    port = service.port if service.ready_line is None else None
     match service:
         case ReferenceService():
             grace_s = f"{service.grace_s * _SERVER_ENDS_WITHIN:g}"
@@ -56,7 +57,6 @@ def start_service(service: Service, host: _Python, run: str, seed: int, fault: s
             argv = [*host.python, "-m", "server", *options]
             return Start(id=0, argv=argv, cwd=host.programs, fault=fault)
         case CommandService():
-            port = service.port if service.ready_line is None else None
             return Start(
                 id=0,
                 argv=service.argv,
@@ -68,11 +68,8 @@ def start_service(service: Service, host: _Python, run: str, seed: int, fault: s
                 logs=True,
                 fault=fault,
             )
-        case ImageService():
-            port = service.port if service.ready_line is None else None
+        case ImageService() | ComposeService():
             return Start(id=0, argv=[], ready_line=service.ready_line, ready_port=port, fault=fault)
-        case ComposeService():
-            return Start(id=0, argv=[], ready_port=service.port, fault=fault)
 
 
 def start_client(program: Program, environment: Mapping[str, str]) -> Start:

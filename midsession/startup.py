@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from midsession.core.plan import CommandService, ImageService, Service
+from midsession.core.plan import Service
 from midsession.core.record import Record
 from midsession.errors import HarnessError
 
@@ -46,7 +46,7 @@ def _not_up(service: Service, what: str, said: Sequence[str], remedy: str) -> Ha
 
 
 def _ready(service: Service) -> str:
-    if isinstance(service, CommandService | ImageService) and service.ready_line is not None:
+    if service.ready_line is not None:
         return f"ready: a line of its output that holds {service.ready_line!r}"
     return f"ready: it listens on port {service.port}"
 

@@ -60,8 +60,12 @@ def test_a_container_holds_what_it_runs() -> None:
     assert (start.argv, start.ready_port, start.ready_line, start.fault) == ([], 1, None, "return")
     start = start_service(ImageService(name="db", port=1, image="postgres:17", ready_line="ready"), Image(), "r", 7)
     assert (start.ready_port, start.ready_line) == (None, "ready")
-    start = start_service(ComposeService(name="db", port=2, file="compose.yaml", service="pg"), Image(), "r", 7)
-    assert (start.argv, start.ready_port) == ([], 2)
+    compose = ComposeService(name="db", port=2, file="compose.yaml", service="pg")
+    start = start_service(compose, Image(), "r", 7)
+    assert (start.argv, start.ready_port, start.ready_line) == ([], 2, None)
+    compose = ComposeService(name="db", port=2, file="compose.yaml", service="pg", ready_line="up")
+    start = start_service(compose, Image(), "r", 7)
+    assert (start.ready_port, start.ready_line) == (None, "up")
 
 
 def test_a_client_program_is_told_who_it_is() -> None:

@@ -69,11 +69,11 @@ def _service(name: str, service: scenario.Service, folder: PurePosixPath, files:
         "autostart": service.autostart,
         "grace_s": service.grace_s,
         "ready_within_s": service.ready.within_s,
+        "ready_line": service.ready.line,
     }
     own: dict[str, Any] = {
         "env": dict(service.env),
         "files": _copied(service, files),
-        "ready_line": service.ready.line,
     }
     if service.image is not None:
         return plan.ImageService(image=service.image, argv=service.command, **own, **common)

@@ -215,13 +215,17 @@ class GroupPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 class _Service(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind"
 ):
-    """Base of a service. `autostart` False: absent until the timeline starts it. `grace_s`: from SIGTERM to SIGKILL."""
+    """Base of a service. `autostart` False: absent until the timeline starts it. `grace_s`: from SIGTERM to SIGKILL.
+
+    Ready when a line of its output contains `ready_line`, else when its port listens.
+    """
 
     name: str
     port: int
     autostart: bool = True
     grace_s: float = 5.0
     ready_within_s: float = 10.0
+    ready_line: str | None = None
 
 
 class ReferenceService(_Service, frozen=True, kw_only=True, tag="reference"):
@@ -231,7 +235,7 @@ class ReferenceService(_Service, frozen=True, kw_only=True, tag="reference"):
 
 
 class CommandService(_Service, frozen=True, kw_only=True, tag="command"):
-    """A program of the user's. Ready when a line of its output contains `ready_line`, else when its port listens.
+    """A program of the user's.
 
     `files` are put on the host: name → text; a word of `argv` that is such a name becomes the file's path there.
     """
@@ -240,7 +244,6 @@ class CommandService(_Service, frozen=True, kw_only=True, tag="command"):
     env: dict[str, str] = {}
     cwd: str | None = None
     files: dict[str, str] = {}
-    ready_line: str | None = None
 
 
 class ImageService(_Service, frozen=True, kw_only=True, tag="image"):
@@ -250,7 +253,6 @@ class ImageService(_Service, frozen=True, kw_only=True, tag="image"):
     argv: list[str] | None = None
     env: dict[str, str] = {}
     files: dict[str, str] = {}
-    ready_line: str | None = None
 
 
 class ComposeService(_Service, frozen=True, kw_only=True, tag="compose"):

@@ -156,8 +156,8 @@ def test_every_instruction_of_the_plan_can_be_said() -> None:
         ("image: 'redis:7', grace: 1s", plan.ImageService(name="server", port=4000, grace_s=1.0, image="redis:7")),
         ("image: r, command: [x]", plan.ImageService(name="server", port=4000, image="r", argv=["x"])),
         (
-            "compose: {file: c.yml, service: db}",
-            plan.ComposeService(name="server", port=4000, file="c.yml", service="db"),
+            "compose: {file: c.yml, service: db}, ready: {line: Ready}",
+            plan.ComposeService(name="server", port=4000, file="c.yml", service="db", ready_line="Ready"),
         ),
         ("reference: echo", plan.ReferenceService(name="server", port=4000, behaviour="echo")),
     ],

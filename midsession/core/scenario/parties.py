@@ -179,3 +179,13 @@ class Service(Program):
     autostart: bool = True
     """false: absent until the timeline starts it."""
     ready: Ready = Ready.model_construct()
+
+    @classmethod
+    def _without_meaning(cls, mapping: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], Wrong]]:
+        yield from super()._without_meaning(mapping)
+        ready = mapping.get("ready")
+        if "reference" in mapping and isinstance(ready, Mapping):
+            wrong = _meaningless(
+                ready, {"line": "a program of yours: the reference server tells by itself when it is up"}
+            )
+            yield from ((("ready", *path), complaint) for path, complaint in wrong)
