@@ -28,7 +28,7 @@ from midsession.core.references import file_nodes, reference_problems
 from midsession.core.scalars import Scalar
 from midsession.core.scenario import CheckEntry, Language, Scenario
 from midsession.core.shape import problems_of
-from midsession.core.texts import MAX_PAYLOAD_BYTES, inner_path
+from midsession.core.texts import MAX_PAYLOAD_BYTES, compose_path, inner_path
 from midsession.core.units import split_name
 from midsession.core.wrong import Wrong, quoted
 from midsession.errors import Place, Problem, ScenarioError
@@ -282,7 +282,7 @@ def _files(folder: Path, trees: list[Node], spoken: Language) -> tuple[dict[str,
         if not isinstance(node.value, str):
             continue
         try:
-            inside = _inside(folder, inner_path(node.value))
+            inside = _inside(folder, (compose_path if kind == "compose" else inner_path)(node.value))
             if kind in ("send", "copy"):
                 files[node.value] = _payload(inside, folder)
             elif kind == "compose":

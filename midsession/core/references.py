@@ -136,6 +136,7 @@ class _References:
     def problems(self) -> list[Problem]:
         self._names()
         self._hosts()
+        self._compose_services()
         self._clients()
         for step in self._steps:
             self._step(step)
@@ -191,6 +192,19 @@ class _References:
             if group is not None and group != service:
                 message = f"'{service}' is a service already, and would be a client of '{group}'"
                 self._wrong("duplicate-id", message, places[group], "choose another name")
+
+    def _compose_services(self) -> None:
+        """Two services cannot be one program."""
+        seen: dict[tuple[str, str], str] = {}
+        for name, service in self._services.items():
+            compose = service.get("compose")
+            file, key = (_text(compose.get("file")), _text(compose.get("service"))) if compose else (None, None)
+            if compose is None or file is None or key is None:
+                continue
+            first = seen.setdefault((file, key), name)
+            if first != name:
+                message = f"'{first}' is the Compose service {quoted(key)} already"
+                self._wrong("duplicate-id", message, compose.place, "name each Compose service once")
 
     def _refer(self, kind: Kind, node: Node | None) -> str | None:
         """Check one reference; the name where it is known."""

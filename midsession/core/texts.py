@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Annotated
 
 import re2  # type: ignore[import-untyped]
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from midsession.core.template import Template
 from midsession.core.wrong import Wrong, quoted
@@ -78,6 +78,15 @@ def inner_path(value: str) -> str:
     return value
 
 
+def compose_path(value: str) -> str:
+    """An inner path of a Compose file; such a file may include others, wherever they are. Raises Wrong."""
+    try:
+        return inner_path(value)
+    except Wrong as wrong:
+        remedy = f"put a Compose file beside the scenario that says include: [{quoted(value)}], and name that"
+        raise Wrong(wrong.slug, wrong.message, remedy) from None
+
+
 def _address(value: str) -> str:
     host, colon, port = value.rpartition(":")
     if not colon or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
@@ -103,5 +112,9 @@ FileName = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9
 """The name of a file beside the scenario."""
 
 InnerPath = Annotated[str, Field(max_length=1024), AfterValidator(inner_path)]
+ComposePath = Annotated[
+    InnerPath, BeforeValidator(lambda value: compose_path(value) if isinstance(value, str) else value)
+]
+"""A path that leads out is told with its own remedy, before the general one."""
 Address = Annotated[str, Field(max_length=256, examples=["server:4000"]), AfterValidator(_address)]
 Argument = Annotated[str, MAX_TEXT, AfterValidator(_no_nul)]

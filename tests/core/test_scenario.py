@@ -48,6 +48,7 @@ CASES: list[tuple[str, str, str, int]] = [
     ("reference: reply", "image: '; rm -rf /'", "bad-value", 3),
     ("reference: reply", "image: my/db, cwd: data", "choose-one", 3),
     ("reference: reply", "compose: {file: a.yml}", "missing-key", 3),
+    ("reference: reply", "compose: {file: ../a.yml, service: db}", "outside", 3),
     ("reference: reply", "reference: reply, ready: {line: up}", "choose-one", 3),
     ("reference: reply", "autostart: false", "choose-one", 3),
     ("reference: reply", "reference: reply, autostart: no", "wrong-type", 3),
@@ -326,6 +327,21 @@ def test_the_language_says_this_too(old: str, new: str) -> None:
     """Every verb, shorthand and trigger of the language is accepted."""
     assert old in SMALL
     assert problems(SMALL.replace(old, new, 1)) == []
+
+
+def test_a_compose_file_elsewhere_can_be_included() -> None:
+    """Its path leaves the scenario's folder; the remedy is one that works."""
+    (problem,) = problems(SMALL.replace("reference: reply", "compose: {file: ../compose.yaml, service: db}"))
+    assert "that says include: ['../compose.yaml']" in problem.remedy
+
+
+def test_two_services_are_not_one_program() -> None:
+    """The second to name a Compose service is told of the first."""
+    one = "{compose: {file: c.yml, service: db}, port: 4001}"
+    text = SMALL.replace("clients:", f"  first: {one}\n  second: {one}\nclients:", 1)
+    (problem,) = problems(text)
+    assert (problem.slug, problem.message) == ("duplicate-id", "'first' is the Compose service 'db' already")
+    assert problems(text.replace("service: db", "service: other", 1)) == []
 
 
 @pytest.mark.parametrize("kind", ["command: [redis-server]", "image: redis", "compose: {file: c.yml, service: s}"])

@@ -11,7 +11,7 @@ from pydantic import Field
 from midsession.core.scenario.script import Script
 from midsession.core.scenario.values import MAX_CLIENTS, Command, Port
 from midsession.core.shape import Duration, Model, Share
-from midsession.core.texts import Address, Argument, FileName, InnerPath
+from midsession.core.texts import Address, Argument, ComposePath, FileName, InnerPath
 from midsession.core.wrong import Wrong, quoted
 
 
@@ -152,8 +152,9 @@ class Reference(Model):
 class Compose(Model):
     """A service of your own Compose file."""
 
-    file: InnerPath
-    """The Compose file."""
+    file: ComposePath
+    """The Compose file, in the scenario's folder or below it. One that lies elsewhere can be included by one that
+    lies there."""
     service: Annotated[str, Field(min_length=1, max_length=200)]
     """The service's name in it."""
 
