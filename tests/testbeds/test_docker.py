@@ -23,6 +23,7 @@ from midsession.runner import Listener
 from midsession.testbeds.docker import DockerTestbed
 from midsession.testbeds.docker.engine import Engine
 from midsession.testbeds.docker.journal import Entry, Journal
+from midsession.testbeds.docker.model import DATA
 from midsession.testbeds.docker.owner import me
 from midsession.testbeds.docker.sweep import OWNER, PROJECT, left_of, remove_project, sweep
 from tests.testbeds.test_docker_parts import dead_owner
@@ -497,4 +498,4 @@ def test_parallel_runs_do_not_collide(engine: Engine, tmp_path: Path) -> None:
     assert [harness.process.returncode for harness in harnesses] == [0] * 6, "\n".join(said)
     models = [json.loads(path.read_text()) for path in tmp_path.glob("x*/runs/*/compose.json")]
     assert len({m["name"] for m in models}) == 6
-    assert len({m["networks"]["data"]["ipam"]["config"][0]["subnet"] for m in models}) == 6
+    assert len({m["networks"][DATA]["ipam"]["config"][0]["subnet"] for m in models}) == 6

@@ -22,7 +22,6 @@ import pytest
 from midsession.core.plan import (
     At,
     ClientPlan,
-    ComposeService,
     GroupPlan,
     ImageService,
     Plan,
@@ -32,7 +31,7 @@ from midsession.core.plan import (
     Step,
 )
 from midsession.errors import EnvironmentLacks, HarnessError
-from midsession.testbeds.docker import archive, derived, model, owner
+from midsession.testbeds.docker import archive, model, owner
 from midsession.testbeds.docker.attached import STDERR, STDOUT, Demultiplexer, open_outputs
 from midsession.testbeds.docker.container import ContainerHost
 from midsession.testbeds.docker.journal import Entry, Journal, pick_subnets
@@ -231,7 +230,7 @@ def test_every_container_is_fenced_in() -> None:
         if name != "db.program":
             assert service["read_only"]
             assert "cap_add" not in service
-    assert made["networks"]["data"]["internal"] is True
+    assert made["networks"][model.DATA]["internal"] is True
     assert "NET_ADMIN" not in str(made)
 
 
@@ -267,7 +266,7 @@ def test_an_images_program_joins_the_network_of_its_agent() -> None:
     """The agent owns the service's name and address; the program's dollars stay dollars."""
     project = model.project_of("p", plan([REFERENCE, IMAGE]), "r", ipaddress.IPv4Network("10.213.0.0/27"), 1, MARKS)
     services = project.model["services"]
-    assert services["db.agent"]["networks"]["data"] == {"ipv4_address": "10.213.0.3", "aliases": ["db"]}
+    assert services["db.agent"]["networks"][model.DATA] == {"ipv4_address": "10.213.0.3", "aliases": ["db"]}
     assert services["db.program"]["network_mode"] == "service:db.agent"
     assert "networks" not in services["db.program"]
     assert (services["db.program"]["command"], services["db.program"]["environment"]) == (
@@ -366,78 +365,6 @@ def test_an_empty_directory_for_logs_leaves_nothing(tmp_path: Path) -> None:
     """Not even a directory."""
     archive.unpack_logs([archive.packed({})], tmp_path / "logs")
     assert not (tmp_path / "logs").exists()
-
-
-CANONICAL: dict[str, Any] = {
-    "name": "app",
-    "services": {
-        "pg": {
-            "build": {"context": "/app"},
-            "container_name": "pg",
-            "ports": [{"target": 1}],
-            "hostname": "pg.example",
-            "networks": {"back": {"aliases": ["postgres"]}},
-            "depends_on": {"vault": {"condition": "service_healthy", "required": True}},
-            "volumes": [{"type": "volume", "source": "data", "target": "/data"}],
-        },
-        "vault": {"image": "v", "networks": {"back": None}, "healthcheck": {"test": ["CMD", "true"]}},
-        "worker": {"image": "w", "container_name": "w", "depends_on": {"pg": {"condition": "service_healthy"}}},
-    },
-    "networks": {"back": {"name": "app_back", "ipam": {}}, "wan": {"external": True, "name": "wan"}},
-    "volumes": {"data": {"name": "app_data"}},
-}
-
-
-def adopted(canonical: dict[str, Any] = CANONICAL, service: str = "pg") -> model.Project:
-    services: list[Service] = [ComposeService(name="db", port=5432, file="compose.yaml", service=service)]
-    project = model.project_of("p", plan(services), "r", ipaddress.IPv4Network("10.213.0.0/27"), 1, MARKS)
-    back = {"back": ipaddress.IPv4Network("10.213.1.0/27")}
-    derived.adopt(project, services, canonical, back, MARKS)
-    return project
-
-
-def test_a_compose_service_keeps_everything_but_its_network_side() -> None:
-    """Names, networks and aliases go to its agent; volumes, build and dependencies stay."""
-    services = adopted().model["services"]
-    pg, agent = services["pg"], services["db.agent"]
-    assert pg["network_mode"] == "service:db.agent"
-    assert not {"networks", "hostname", "container_name", "ports"} & set(pg)
-    assert (pg["volumes"], pg["depends_on"]) == (
-        CANONICAL["services"]["pg"]["volumes"],
-        CANONICAL["services"]["pg"]["depends_on"],
-    )
-    assert pg["image"] == "app-pg"
-    assert agent["hostname"] == "pg.example"
-    assert agent["networks"]["back"]["aliases"] == ["pg", "postgres"]
-    assert agent["networks"]["data"]["aliases"] == ["db", "pg"]
-
-
-def test_other_services_come_up_beside_it() -> None:
-    """They wait for no service that the timeline starts, and collide with no other run."""
-    project = adopted()
-    assert project.beside == ["vault", "worker"]
-    assert project.model["services"]["vault"]["healthcheck"] == {"test": ["CMD", "true"]}
-    assert not {"depends_on", "container_name"} & set(project.model["services"]["worker"])
-    assert project.model["networks"]["back"]["internal"] is True
-    assert "name" not in project.model["networks"]["back"]
-    assert project.model["networks"]["wan"] == {"external": True, "name": "wan"}
-    assert project.model["volumes"]["data"] == {"labels": MARKS}
-    open_ = {**CANONICAL, "networks": {"back": {"x-midsession": {"internal": False}}}}
-    assert adopted(open_).model["networks"]["back"]["internal"] is False
-
-
-@pytest.mark.parametrize(
-    ("change", "service", "slug"),
-    [
-        ({}, "pgg", "no-such-compose-service"),
-        ({"pg": {"image": "x", "network_mode": "host"}}, "pg", "compose-network-mode"),
-        ({"client-1": {"image": "x"}}, "pg", "name-taken"),
-    ],
-)
-def test_a_compose_file_that_cannot_be_taken_in_is_refused(change: dict[str, Any], service: str, slug: str) -> None:
-    """With the name of what is in the way."""
-    with pytest.raises(EnvironmentLacks, match=slug):
-        adopted({**CANONICAL, "services": {**CANONICAL["services"], **change}}, service)
 
 
 def test_auto_takes_docker_for_what_only_containers_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:

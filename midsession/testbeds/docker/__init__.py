@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from midsession.core.plan import ImageService, Plan
+from midsession.core.plan import ComposeService, ImageService, Plan
 from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.testbeds import Inbox, Pruned
-from midsession.testbeds.docker import derived, model
+from midsession.testbeds.docker import derived, model, networks
 from midsession.testbeds.docker.engine import Engine
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 from midsession.testbeds.docker.journal import Journal
@@ -157,14 +157,16 @@ class DockerTestbed:
         self, workshop: Workshop, plan: Plan, run: str, theirs: Mapping[str, Any] | None, apart: bool
     ) -> model.Project:
         fleets = model.fleets_for(plan, self._wanted)
-        keys = derived.own_networks(theirs) if theirs else []
-        beside = [derived.hosts_on(theirs or {}, key) + len(plan.services) for key in keys]
-        entry = await workshop.begin([len(plan.services) + len(plan.foreign_clients) + fleets, *beside], apart)
+        file = theirs or {}
+        where = networks.networks_of(file, [s.service for s in plan.services if isinstance(s, ComposeService)])
+        hosts = len(plan.services) + len(plan.foreign_clients) + fleets + networks.hosts_on(file, where.under_test)
+        beside = [networks.hosts_on(file, [key]) + len(plan.services) for key in where.apart]
+        entry = await workshop.begin([hosts, *beside], apart)
         first, *others = [ipaddress.IPv4Network(subnet) for subnet in entry.subnets]
         marks = labels(entry.project, me())
         project = model.project_of(entry.project, plan, run, first, fleets, marks)
         if theirs is not None:
-            derived.adopt(project, plan.services, theirs, dict(zip(keys, others, strict=True)), marks)
+            derived.adopt(project, plan.services, theirs, dict(zip(where.apart, others, strict=True)), marks)
         return project
 
 

@@ -2,11 +2,12 @@
 
 `docker compose config` has made the file canonical: absolute paths, no variables, long forms. Of each service that the
 scenario names, the network side (names, addresses, hosts, DNS) goes to the agent that owns its network namespace, and
-everything else stays with the service, which joins that namespace. All other services come up beside it, as they are.
+everything else stays with the service, which joins that namespace. All other services, the neighbours, come up beside
+it, as they are.
 
-What is taken away: `container_name` and published ports (they collide between runs), the names of the file's own
-networks and volumes (each run has its own), and everybody's `depends_on` on a service that the scenario starts (the
-timeline says when it runs).
+What is taken away: what collides between runs (`container_name`, which stays a name on the service's networks, and
+published ports); the names of the file's own networks and volumes (each run has its own); and, of a service that the
+scenario names, what would start it or end it besides the timeline, or make several of it.
 """
 
 from __future__ import annotations
@@ -18,20 +19,18 @@ from typing import Any
 
 from midsession.core.plan import ComposeService, Service
 from midsession.errors import EnvironmentLacks
-from midsession.testbeds.docker.model import DATA, Project, network
+from midsession.testbeds.docker import networks
+from midsession.testbeds.docker.model import DATA, HostOrder, Project
 
-_OF_THE_NETWORK = ("hostname", "domainname", "dns", "dns_opt", "dns_search", "extra_hosts", "sysctls", "mac_address")
-_COLLIDES = ("container_name", "ports", "links", "external_links", "restart")
-
-
-def own_networks(model: Mapping[str, Any]) -> list[str]:
-    """The networks that Compose would make for this file, each of which wants a subnet."""
-    return sorted(key for key, made in (model.get("networks") or {}).items() if not (made or {}).get("external"))
-
-
-def hosts_on(model: Mapping[str, Any], name: str) -> int:
-    """How many containers of the file are on a network, with some room for replicas."""
-    return sum(_replicas(service) for service in _services(model).values() if name in (service.get("networks") or {}))
+_OF_THE_NETWORK = (
+    *("hostname", "domainname", "dns", "dns_opt", "dns_search", "extra_hosts", "mac_address"),
+    *("links", "external_links"),
+)
+_COLLIDES = ("container_name", "ports", "profiles")
+_OF_ITS_LIFE = ("restart", "scale", "tty", "expose")
+"""Of a service that the scenario names. A terminal would put both streams into one, and what is exposed is the
+agent's to say; a run's networks hide no port."""
+_OF_ITS_DEPLOYMENT = ("restart_policy", "replicas")
 
 
 def adopt(
@@ -43,19 +42,21 @@ def adopt(
 ) -> None:
     """Add a canonical Compose model to a project. Raises EnvironmentLacks for what it cannot hold."""
     named = {s.service: s for s in services if isinstance(s, ComposeService)}
-    _require(named, model, project)
+    hosts = {key: next(h for h in project.hosts if h.name == s.name) for key, s in named.items()}
+    where = networks.networks_of(model, named)
+    _require(named, model, project, hosts, where)
+    agents = {key: host.agent for key, host in hosts.items()}
     ours = project.model["services"]
     for key, service in _services(model).items():
-        ours[key] = _without_collisions(service, named, f"{model.get('name', 'compose')}-{key}", labels)
-    for key, asked in named.items():
-        host = next(h for h in project.hosts if h.name == asked.name)
-        _join(ours[key], ours[host.agent], host.agent, [asked.name, key])
-    project.beside += [key for key in _services(model) if key not in named]
-    for key, made in (model.get("networks") or {}).items():
-        project.model["networks"][key] = _network(made or {}, subnets.get(key), labels)
+        image = f"{model.get('name', 'compose')}-{key}"
+        ours[key] = _taken_in(service, agents, image, labels) | _network_side(service, agents, where)
+    for key, host in hosts.items():
+        _join(ours[key], ours[host.agent], host, key)
+    _add_networks(project, model, where, subnets, labels)
     for family in ("volumes", "secrets", "configs"):
         if model.get(family):
             project.model[family] = {k: _resource(family, v or {}, labels) for k, v in model[family].items()}
+    project.beside += [key for key in _services(model) if key not in named]
 
 
 def has_builds(project: Project) -> list[str]:
@@ -67,72 +68,128 @@ def _services(model: Mapping[str, Any]) -> Mapping[str, Any]:
     return model.get("services") or {}
 
 
-def _replicas(service: Mapping[str, Any]) -> int:
-    return max(int(service.get("scale") or 1), int((service.get("deploy") or {}).get("replicas") or 1))
+# --- what cannot be held -------------------------------------------------------------------------------------------
 
 
-def _require(named: Mapping[str, ComposeService], model: Mapping[str, Any], project: Project) -> None:
-    there = _services(model)
+def _require(
+    named: Mapping[str, ComposeService],
+    model: Mapping[str, Any],
+    project: Project,
+    hosts: Mapping[str, HostOrder],
+    where: networks.Networks,
+) -> None:
     for key, service in named.items():
-        if key not in there:
-            raise EnvironmentLacks(
-                f"the Compose file {service.file} has no service {key!r}", f"it has {', '.join(sorted(there))}",
-                slug="no-such-compose-service",
-            )  # fmt: skip
-        if there[key].get("network_mode"):
-            raise EnvironmentLacks(
-                f"the service {key!r} of {service.file} has a network_mode of its own, so its network cannot be ours",
-                "name a service with networks of its own", slug="compose-network-mode",
-            )  # fmt: skip
-    both = (set(there) & set(project.model["services"])) | ({DATA} & set(model.get("networks") or {}))
+        _require_service(key, service, model)
+        _require_reach(service, hosts[key], networks.out_of_reach(model, key, where))
+    both = set(_services(model)) & set(project.model["services"])
+    both |= (set(model.get("networks") or {}) - set(where.under_test)) & set(project.model["networks"])
     if both:
         raise EnvironmentLacks(
             f"the Compose file and the run both have {sorted(both)[0]!r}", "call one of them otherwise", "name-taken"
         )
+    file = next(iter(named.values())).file
+    networks.require_free_addresses(file, model)
+    called = {key: host.name for key, host in hosts.items()}
+    networks.require_clear_names(file, model, called, [host.name for host in project.hosts], where)
 
 
-def _without_collisions(
-    service: Mapping[str, Any], named: Mapping[str, Any], image: str, labels: Mapping[str, str]
+def _require_service(key: str, service: ComposeService, model: Mapping[str, Any]) -> None:
+    there = _services(model)
+    if key not in there:
+        raise EnvironmentLacks(
+            f"the Compose file {service.file} has no service {key!r}",
+            f"it has {', '.join(sorted(there)) or 'none at all'}", slug="no-such-compose-service",
+        )  # fmt: skip
+    if there[key].get("network_mode"):
+        raise EnvironmentLacks(
+            f"the service {key!r} of {service.file} has a network_mode of its own, so its network cannot be ours",
+            "name a service with networks of its own", slug="compose-network-mode",
+        )  # fmt: skip
+
+
+def _require_reach(service: ComposeService, host: HostOrder, beyond: Sequence[str]) -> None:
+    if beyond and host.breaks:
+        raise EnvironmentLacks(
+            f"a step breaks the network of {service.name!r}, and what passes {beyond[0]!r} of {service.file} would not "
+            "be hit: that network is external, or of another driver than bridge",
+            f"take {service.service!r} off it, or leave such steps out", slug="compose-network-out-of-reach",
+        )  # fmt: skip
+
+
+# --- services ------------------------------------------------------------------------------------------------------
+
+
+def _taken_in(
+    service: Mapping[str, Any], agents: Mapping[str, str], image: str, labels: Mapping[str, str]
 ) -> dict[str, Any]:
+    """A service of the file, but for its network side."""
     kept = {key: copy.deepcopy(value) for key, value in service.items() if key not in _COLLIDES}
     if "build" in kept:
         kept.setdefault("image", image)  # as Compose calls it, so that it is built once and not once a run
-    depends = {key: how for key, how in (kept.pop("depends_on", None) or {}).items() if key not in named}
+    depends = {key: how for key, how in (kept.pop("depends_on", None) or {}).items() if key not in agents}
     kept["labels"] = {**(kept.get("labels") or {}), **labels}
     return kept | ({"depends_on": depends} if depends else {})
 
 
-def _join(program: dict[str, Any], agent: dict[str, Any], agent_key: str, names: Sequence[str]) -> None:
-    """Give the program's network side to the agent."""
-    networks = program.pop("networks", None) or {}
-    for key in _OF_THE_NETWORK:
-        if key in program:
-            agent[key] = program.pop(key)
-    program["network_mode"] = f"service:{agent_key}"
-    agent["networks"][DATA]["aliases"] = list(dict.fromkeys([*agent["networks"][DATA]["aliases"], *names]))
-    for key, how in networks.items():
-        settings = {k: v for k, v in (how or {}).items() if k in ("aliases", "driver_opts", "priority")}
-        settings["aliases"] = list(dict.fromkeys([*names[1:], *settings.get("aliases", [])]))
-        agent["networks"][key] = settings
+def _network_side(service: Mapping[str, Any], agents: Mapping[str, str], where: networks.Networks) -> dict[str, Any]:
+    """The keys of a service that say where it is in the run's network. The scenario's are where their agents are."""
+    side: dict[str, Any] = {}
+    if service.get("networks"):
+        side["networks"] = networks.memberships(service, where)
+    if links := service.get("links"):
+        side["links"] = [_link(link, agents) for link in links]
+    mode = service.get("network_mode", "")
+    if (shared := mode.removeprefix("service:")) in agents and shared != mode:
+        side["network_mode"] = f"service:{agents[shared]}"
+    return side
 
 
-def _network(
-    made: Mapping[str, Any], subnet: ipaddress.IPv4Network | None, labels: Mapping[str, str]
-) -> dict[str, Any]:
-    """A network of the file: internal unless it says `x-midsession: {internal: false}`; an external one stays as it is.
+def _link(link: str, agents: Mapping[str, str]) -> str:
+    name, _, alias = link.partition(":")
+    return f"{agents[name]}:{alias or name}" if name in agents else link
 
-    (Compose leaves a plain `internal: false` out of its canonical model, as the default that it is there.)
-    """
-    if subnet is None:
-        return dict(made)
-    kept = {key: value for key, value in made.items() if key not in ("name", "ipam")}
-    ours = network(subnet, {**(made.get("labels") or {}), **labels})
-    return {
-        **ours,
-        **kept,
-        "labels": ours["labels"],
-        "internal": (made.get("x-midsession") or {}).get("internal", True),
-    }
+
+def _join(program: dict[str, Any], agent: dict[str, Any], host: HostOrder, key: str) -> None:
+    """Give the program's network side to the agent, and its life to the timeline."""
+    for word in _OF_ITS_LIFE:
+        program.pop(word, None)
+    if deployed := program.get("deploy"):
+        program["deploy"] = {word: value for word, value in deployed.items() if word not in _OF_ITS_DEPLOYMENT}
+    joined: dict[str, Any] = {DATA: {}, **(program.pop("networks", None) or {})}
+    for name, how in joined.items():
+        own = agent["networks"].get(name, {})
+        aliases = dict.fromkeys([*own.get("aliases", ()), key, *how.get("aliases", ())])
+        agent["networks"][name] = {**how, **own, "aliases": list(aliases)}
+    for word in _OF_THE_NETWORK:
+        if word in program:
+            agent[word] = program.pop(word)
+    _share_sysctls(program, agent)
+    program["network_mode"] = f"service:{host.agent}"
+
+
+def _share_sysctls(program: dict[str, Any], agent: dict[str, Any]) -> None:
+    """Those of the network are a matter of its namespace, which is the agent's; all others stay."""
+    asked = program.pop("sysctls", None) or {}
+    agent["sysctls"] = {**agent.get("sysctls", {}), **{k: v for k, v in asked.items() if k.startswith("net.")}}
+    if own := {k: v for k, v in asked.items() if not k.startswith("net.")}:
+        program["sysctls"] = own
+
+
+# --- networks, volumes, secrets, configs ---------------------------------------------------------------------------
+
+
+def _add_networks(
+    project: Project,
+    model: Mapping[str, Any],
+    where: networks.Networks,
+    subnets: Mapping[str, ipaddress.IPv4Network],
+    labels: Mapping[str, str],
+) -> None:
+    made = project.model["networks"]
+    made[DATA] = networks.under_test(made[DATA], model, where)
+    for key, theirs in (model.get("networks") or {}).items():
+        if key not in where.under_test:
+            made[key] = networks.beside(theirs, subnets.get(key), labels)
 
 
 def _resource(family: str, made: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from midsession.faults import broken_networks
 from midsession.testbeds.docker import archive
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 
-DATA = "data"
+DATA = "under-test"
 """The network under test."""
 CLIENTS_PER_FLEET = 8000  # a process may hold 20,000 descriptors at most on common machines (RLIMIT_NOFILE)
 

@@ -1,0 +1,230 @@
+"""A Compose file of the user's in the project of a run: what stays, what becomes the agent's, what is refused."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+
+from midsession.core.plan import ComposeService, Service
+from midsession.errors import EnvironmentLacks
+from midsession.testbeds.docker import derived, model, networks
+from tests.testbeds.test_docker_parts import MARKS, plan, step
+
+FIRST, SECOND = ipaddress.IPv4Network("10.213.0.0/27"), ipaddress.IPv4Network("10.213.1.0/27")
+CANONICAL: dict[str, Any] = {
+    "name": "app",
+    "services": {
+        "pg": {
+            "build": {"context": "/app"},
+            "container_name": "pg-main",
+            "ports": [{"target": 1}],
+            "expose": ["1"],
+            "hostname": "pg.example",
+            "networks": {"back": {"aliases": ["postgres"]}},
+            "depends_on": {"vault": {"condition": "service_healthy", "required": True}},
+            "volumes": [{"type": "volume", "source": "data", "target": "/data"}],
+            "restart": "always",
+            "tty": True,
+            "scale": 0,
+            "deploy": {"replicas": 0, "restart_policy": {"condition": "any"}, "resources": {}},
+            "sysctls": {"net.core.somaxconn": "10", "kernel.shmmax": "1"},
+            "links": ["vault:safe"],
+        },
+        "vault": {
+            "image": "v",
+            "networks": {"back": None, "far": {"aliases": ["v"]}},
+            "healthcheck": {"test": ["CMD", "true"]},
+            "container_name": "the-vault",
+            "restart": "always",
+            "ports": [{"target": 2}],
+        },
+        "worker": {
+            "image": "w",
+            "container_name": "w",
+            "depends_on": {"pg": {"condition": "service_healthy"}, "vault": {"condition": "service_started"}},
+            "links": ["pg:database", "vault"],
+            "networks": {"back": None},
+            "profiles": ["all"],
+        },
+        "side": {
+            "image": "s",
+            "network_mode": "service:pg",
+            "depends_on": {"pg": {"condition": "service_started", "restart": True}},
+        },
+    },
+    "networks": {
+        "back": {"name": "app_back", "ipam": {}, "enable_ipv6": True},
+        "far": {"name": "app_far", "driver_opts": {"com.docker.network.bridge.name": "br-far", "x": "y"}},
+        "wan": {"external": True, "name": "wan"},
+    },
+    "volumes": {"data": {"name": "app_data"}},
+}
+
+
+def changed(services: dict[str, Any] | None = None, nets: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The file with some services and networks put in or altered, key by key."""
+    own = CANONICAL["services"]
+    altered = {name: {**own.get(name, {}), **more} for name, more in (services or {}).items()}
+    return {
+        **CANONICAL,
+        "services": {**own, **altered},
+        "networks": {**CANONICAL["networks"], **(nets or {})},
+    }
+
+
+def adopted(
+    canonical: dict[str, Any] = CANONICAL,
+    *named: str,
+    broken: bool = False,
+) -> model.Project:
+    """The project of a scenario whose services are these of the file; the first is called `db`, others as in it."""
+    names = named or ("pg",)
+    services: list[Service] = [
+        ComposeService(name="db" if name == names[0] else name, port=5432, file="compose.yaml", service=name)
+        for name in names
+    ]
+    asked = plan(services)
+    asked.timeline.extend([step("partition", target="db")] if broken else [])
+    project = model.project_of("p", asked, "r", FIRST, 1, MARKS)
+    where = networks.networks_of(canonical, names)
+    subnets = dict(zip(where.apart, [SECOND] * len(where.apart), strict=True))
+    derived.adopt(project, services, canonical, subnets, MARKS)
+    return project
+
+
+# --- the network under test ----------------------------------------------------------------------------------------
+
+
+def test_a_host_and_its_neighbours_are_on_one_network() -> None:
+    """Whatever passes between them passes the host's one interface, where faults stand."""
+    made = adopted()
+    services = made.model["services"]
+    assert set(services["db.agent"]["networks"]) == {model.DATA}
+    assert set(services["worker"]["networks"]) == {model.DATA}
+    assert set(services["vault"]["networks"]) == {model.DATA, "far"}
+    assert set(made.model["networks"]) == {model.DATA, "far", "wan"}
+    under_test = made.model["networks"][model.DATA]
+    assert under_test["ipam"] == {"config": [{"subnet": str(FIRST)}]}
+    assert under_test["internal"] is True
+    assert "enable_ipv6" not in under_test
+
+
+def test_all_networks_of_the_scenarios_services_become_one() -> None:
+    """Also where two services are on two each; it has a way out where one of them has."""
+    front = {"x-midsession": {"internal": False}, "driver_opts": {"com.docker.network.driver.mtu": "1400"}}
+    more = {"pg": {"networks": {"back": {"aliases": ["a"]}, "front": {"aliases": ["b"]}}}}
+    made = adopted(changed(more, {"front": front}))
+    agent = made.model["services"]["db.agent"]["networks"]
+    assert set(agent) == {model.DATA}
+    assert set(agent[model.DATA]["aliases"]) == {"db", "pg", "a", "b", "pg-main"}
+    under_test = made.model["networks"][model.DATA]
+    assert under_test["internal"] is False
+    assert under_test["driver_opts"] == {"com.docker.network.driver.mtu": "1400"}
+
+
+def test_the_network_under_test_has_room_for_the_neighbours() -> None:
+    """Counted with their replicas."""
+    many = changed({"worker": {"scale": 40}})
+    assert networks.hosts_on(CANONICAL, ["back"]) == 3
+    assert networks.hosts_on(many, ["back"]) == 42
+    assert networks.hosts_on(many, ["far"]) == 1
+
+
+def test_other_networks_are_the_runs_own() -> None:
+    """Internal unless the file says otherwise, without a name that two runs would want; external ones stay."""
+    made = adopted().model["networks"]
+    assert made["far"]["internal"] is True
+    assert made["far"]["driver_opts"] == {"x": "y"}
+    assert "name" not in made["far"]
+    assert made["wan"] == {"external": True, "name": "wan"}
+    open_ = changed(nets={"far": {"x-midsession": {"internal": False}}})
+    assert adopted(open_).model["networks"]["far"]["internal"] is False
+
+
+def test_names_go_on_meaning_what_they_meant() -> None:
+    """Aliases, container names and links of the file resolve in the run."""
+    services = adopted().model["services"]
+    agent = services["db.agent"]
+    assert agent["networks"][model.DATA]["aliases"] == ["db", "pg", "postgres", "pg-main"]
+    assert agent["networks"][model.DATA]["ipv4_address"] == "10.213.0.2"
+    assert agent["links"] == ["vault:safe"]
+    assert services["worker"]["networks"][model.DATA]["aliases"] == ["w"]
+    assert services["worker"]["links"] == ["db.agent:database", "vault"]
+    assert services["vault"]["networks"]["far"]["aliases"] == ["v", "the-vault"]
+    assert services["side"]["network_mode"] == "service:db.agent"
+
+
+@pytest.mark.parametrize("key", ["data", "client", model.DATA])
+def test_a_network_of_any_name_may_be_the_one_under_test(key: str) -> None:
+    """It stands for what it becomes."""
+    made = adopted(changed({"pg": {"networks": {key: None}}}, {key: {}}))
+    assert set(made.model["services"]["db.agent"]["networks"]) == {model.DATA}
+
+
+# --- services ------------------------------------------------------------------------------------------------------
+
+
+def test_a_compose_service_keeps_everything_but_its_network_side_and_its_life() -> None:
+    """Volumes, build and dependencies stay; what would start it, end it or multiply it beside the timeline goes."""
+    made = adopted().model["services"]
+    pg, agent = made["pg"], made["db.agent"]
+    assert pg["network_mode"] == "service:db.agent"
+    assert not {"networks", "hostname", "container_name", "ports", "expose", "links"} & set(pg)
+    assert not {"restart", "tty", "scale"} & set(pg)
+    assert pg["deploy"] == {"resources": {}}
+    for kept in ("volumes", "depends_on"):
+        assert pg[kept] == CANONICAL["services"]["pg"][kept]
+    assert pg["image"] == "app-pg"
+    assert agent["hostname"] == "pg.example"
+    assert pg["sysctls"] == {"kernel.shmmax": "1"}
+    assert agent["sysctls"] == {"net.ipv4.tcp_no_metrics_save": "1", "net.core.somaxconn": "10"}
+
+
+def test_neighbours_stay_as_they_are() -> None:
+    """But for what collides between runs, and for waiting on whom the run starts."""
+    services = adopted().model["services"]
+    assert services["vault"]["healthcheck"] == {"test": ["CMD", "true"]}
+    assert services["vault"]["restart"] == "always"
+    assert not {"container_name", "ports"} & set(services["vault"])
+    assert "profiles" not in services["worker"]
+    assert services["worker"]["depends_on"] == {"vault": {"condition": "service_started"}}
+    assert services["vault"]["labels"] == MARKS
+    assert adopted().model["volumes"]["data"] == {"labels": MARKS}
+
+
+# --- what cannot be held -------------------------------------------------------------------------------------------
+
+FIXED = {"networks": {"back": {"ipv4_address": "172.30.0.5"}}}
+TWO_NAMES = {"pg": {"networks": {"back": None, "front": None}}, "q": {"networks": {"front": {"aliases": ["vault"]}}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "nets", "named", "slug"),
+    [
+        ({}, {}, "pgg", "no-such-compose-service"),
+        ({"pg": {"networks": None, "network_mode": "host"}}, {}, "pg", "compose-network-mode"),
+        ({"client-1": {"image": "x"}}, {}, "pg", "name-taken"),
+        ({"vault": {"networks": {"back": {"aliases": ["client-1"]}}}}, {}, "pg", "name-taken"),
+        ({"db": {"image": "x", "networks": {"back": None}}}, {}, "pg", "name-taken"),
+        (TWO_NAMES, {"front": {}}, "pg", "name-taken"),
+        ({"vault": FIXED}, {}, "pg", "compose-fixed-address"),
+        ({"pg": FIXED}, {}, "pg", "compose-fixed-address"),
+    ],
+)
+def test_a_compose_file_that_cannot_be_taken_in_is_refused(
+    change: dict[str, Any], nets: dict[str, Any], named: str, slug: str
+) -> None:
+    """With the name of what is in the way."""
+    with pytest.raises(EnvironmentLacks, match=slug):
+        adopted(changed(change, nets), named)
+
+
+@pytest.mark.parametrize("far", [{"external": True}, {"driver": "macvlan"}])
+def test_a_fault_that_would_miss_a_network_is_refused(far: dict[str, Any]) -> None:
+    """A network that is not ours to make stays beside the one under test; without such a fault it may."""
+    more = changed({"pg": {"networks": {"back": None, "beyond": None}}}, {"beyond": far})
+    assert set(adopted(more).model["services"]["db.agent"]["networks"]) == {model.DATA, "beyond"}
+    with pytest.raises(EnvironmentLacks, match=r"'beyond'.*compose-network-out-of-reach"):
+        adopted(more, broken=True)
