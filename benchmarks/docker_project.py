@@ -40,6 +40,9 @@ class Nobody:
     def gone(self, host: str, why: str) -> None:
         """An agent that goes makes the next request fail."""
 
+    def note(self, text: str) -> None:
+        """Not expected."""
+
 
 def plan_of(clients: int) -> Plan:
     """One service, one group with a client for each container."""

@@ -39,10 +39,14 @@ def exit_words(exit_: Record) -> str:
     return f"was killed by SIG{signal_name}" if signal_name else f"exited with code {code}"
 
 
-def _not_up(service: Service, what: str, said: Sequence[str], remedy: str) -> HarnessError:
+def last_lines(said: Sequence[str]) -> str:
+    """What somebody said last, for a message."""
     lines = " ⏎ ".join(line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…" for line in said)
-    last = f"its last lines: {lines}" if lines else "it said nothing"
-    return HarnessError(f"{service.name} did not come up: {what}; {last}; {remedy}", "service-not-up")
+    return f"its last lines: {lines}" if lines else "it said nothing"
+
+
+def _not_up(service: Service, what: str, said: Sequence[str], remedy: str) -> HarnessError:
+    return HarnessError(f"{service.name} did not come up: {what}; {last_lines(said)}; {remedy}", "service-not-up")
 
 
 def _ready(service: Service) -> str:

@@ -270,6 +270,7 @@ class FakeTestbed:
     """
 
     name = "fake"
+    doing = ""
 
     def __init__(
         self, clock: FakeClock, fleets: int = 1, prepare: Callable[[FakeTestbed], None] = lambda _: None
@@ -285,7 +286,9 @@ class FakeTestbed:
         self.unable: dict[str, str] = {}
         self.collect_error: Exception | None = None
         self.close_error: Exception | None = None
-        self.collect_takes_s = self.close_takes_s = 0.0
+        self.open_takes_s = self.after_takes_s = self.collect_takes_s = self.close_takes_s = 0.0
+        self.attended: list[str] = []
+        """The services of which it was told that they are up."""
         self.peer = "10.0.0.2:4000"
         self._count, self._prepare = fleets, prepare
 
@@ -307,11 +310,19 @@ class FakeTestbed:
         self.calls.append("open")
         if self.lacks is not None:
             raise self.lacks
+        if self.open_takes_s:
+            await _later(self.open_takes_s)
         self.inbox = inbox
         self.services = {s.name: FakeHost(s.name, f"10.0.0.{n + 2}", self) for n, s in enumerate(plan.services)}
         self.fleets = [FakeHost(f"client-{n + 1}", f"10.0.1.{n + 2}", self) for n in range(self._count)]
         self.foreign = {name: FakeHost(name, f"10.0.2.{n + 2}", self) for n, name in enumerate(plan.foreign_clients)}
         self._prepare(self)
+
+    async def after_start(self, service: str) -> None:
+        """Take as long as `after_takes_s` says, and note it."""
+        if self.after_takes_s:
+            await _later(self.after_takes_s)
+        self.attended.append(service)
 
     async def collect(self, directory: Path) -> None:
         """Take as long as `collect_takes_s` says."""

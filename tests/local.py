@@ -31,6 +31,7 @@ class LocalTestbed:
     """A `Testbed` of plain processes that share our network: good for the whole path, not for what needs a network."""
 
     name = "local"
+    doing = ""
 
     def __init__(self, fleets: int = 1) -> None:
         self.services: Mapping[str, AgentHost] = {}
@@ -47,6 +48,9 @@ class LocalTestbed:
         """One agent for each service and each fleet; each keeps its files in a directory of its own."""
         self.services = {s.name: await self._host(s.name, plan, run, inbox) for s in plan.services}
         self.fleets = [await self._host(f"client-{n + 1}", plan, run, inbox) for n in range(self._count)]
+
+    async def after_start(self, service: str) -> None:
+        """Nothing waits for a service but its clients."""
 
     async def collect(self, directory: Path) -> None:
         """Over the agents' pipes."""

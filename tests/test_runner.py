@@ -236,6 +236,52 @@ def test_the_run_directory_is_whole(tmp_path: Path) -> None:
     assert (result.directory / "logs").is_dir()
 
 
+def test_what_waits_for_a_service_is_up_before_the_clients_begin(tmp_path: Path) -> None:
+    """Whatever of the testbed needs it comes up once it is ready."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.after_takes_s = 5.0
+
+    stage = Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path, prepare)
+    assert stage.run().why_ended == "done"
+    assert stage.testbed.attended == ["server"]
+    assert stage.lasted_s >= 6
+
+
+def test_what_waits_for_a_service_comes_up_when_a_step_has_started_it(tmp_path: Path) -> None:
+    """Once, however often it is started again."""
+    timeline = (
+        step("begin", At(at_s=1.0), "start"),
+        step("crash", CRASH, "kill"),
+        step("return", After(step="crash", wait_s=2.0), "start"),
+        goodbye(Every(group="talkers", event="replied", since="return")),
+    )
+    stage = Stage(plan_of(*timeline, autostart=False), tmp_path)
+    assert stage.run().why_ended == "done"
+    assert stage.testbed.attended == ["server"]
+
+
+def test_a_testbed_that_takes_too_long_says_what_it_was_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And how it is given longer; while it opens, and while it brings up what waits for a service."""
+    monkeypatch.setenv("MIDSESSION_TESTBED_WITHIN", "10m")
+    for slow, what in (("open", "testbed fake open"), ("after", "all that waits for server up")):
+        stage = Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path)
+        setattr(stage.testbed, f"{slow}_takes_s", 1000.0)
+        stage.testbed.doing = "building app"
+        (problem,) = stage.run().problems
+        assert problem.startswith(f"{what}: not within 600 s; it was building app; MIDSESSION_TESTBED_WITHIN=")
+        assert 600 <= stage.lasted_s < 700
+
+
+def test_how_long_a_testbed_may_take_is_a_duration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anything else is refused before anything is made."""
+    monkeypatch.setenv("MIDSESSION_TESTBED_WITHIN", "600")
+    stage = Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path)
+    with pytest.raises(EnvironmentLacks, match="bad-wait"):
+        stage.run()
+    assert "open" not in stage.testbed.calls
+
+
 def test_two_runs_never_share_a_directory(tmp_path: Path) -> None:
     """Though they begin in the same second."""
     results = [Stage(plan_of(goodbye(At(at_s=1.0))), tmp_path).run() for _ in range(3)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
+from collections.abc import Awaitable, Callable
 
 from midsession import startup
 from midsession.agent.protocol import Prepare, Subscribe
@@ -11,6 +12,8 @@ from midsession.core import job
 from midsession.core.plan import Service
 from midsession.core.pulse import BEAT_S, Pulse
 from midsession.core.record import Event
+from midsession.core.units import duration
+from midsession.core.wrong import Wrong
 from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.ledger import wall_clock
 from midsession.programs import start_fleet
@@ -22,7 +25,8 @@ from midsession.testbeds.registry import more_fleets
 GO_LEAD_S = 0.005
 """The start lies that far ahead when it is announced, so that all fleets begin together: they hear of it within a
 millisecond or two. One that hears of it late begins at once."""
-OPEN_WITHIN_S = 180.0
+WITHIN_VARIABLE = "MIDSESSION_TESTBED_WITHIN"
+"""How long a testbed may take to open, and to bring up what waits for a service: images are built and pulled then."""
 FLEET_READY_WITHIN_S = 30.0
 _ABILITIES = {
     "filter": "filter packets",
@@ -38,6 +42,14 @@ HOST_EVENTS = frozenset({Event.STARTED, Event.LISTENING, Event.EXITED})
 FAULT_EVENTS = frozenset({Event.INJECTED, Event.WITNESSED, Event.HEALED})
 
 
+def testbed_within_s() -> float:
+    """What `WITHIN_VARIABLE` says. Raises EnvironmentLacks for what is no duration."""
+    try:
+        return duration(os.environ.get(WITHIN_VARIABLE, "3m"))
+    except Wrong as wrong:
+        raise EnvironmentLacks(f"{WITHIN_VARIABLE}: {wrong.message}", wrong.remedy, "bad-wait") from None
+
+
 class Beginning(Conducting):
     """Sets everything up, and lets the conductor begin."""
 
@@ -45,10 +57,11 @@ class Beginning(Conducting):
         self._listener.on_phase("open")
         self._save(started=wall_clock())
         self._require_abilities()
+        within_s = testbed_within_s()
         opening = asyncio.ensure_future(self._testbed.open(self._plan, self._place.run, self._place.directory, self))
         await asyncio.sleep(0)  # it is under way
         meanwhile()
-        await self._until(opening, OPEN_WITHIN_S, f"testbed {self._testbed.name} open")
+        await self._until_testbed(opening, f"testbed {self._testbed.name} open", within_s)
         self._opened = True
         self._cast.meet(self._testbed, self._loop)
         self._save(**self._cast.facts())
@@ -62,6 +75,7 @@ class Beginning(Conducting):
             for service in self._plan.services:
                 if service.autostart:
                     await self._start_service(service)
+                    await self._after_start(service.name)
             await self._until(fleets, FLEET_READY_WITHIN_S, "client programs ready")
             await self._prepare()
         finally:
@@ -127,6 +141,18 @@ class Beginning(Conducting):
             raise startup.late(service, program.said) from None
         if Event.LINE not in self._heard:
             self._spawn(self._hear_less(host))
+
+    async def _after_start(self, service: str) -> None:
+        """Of a service that is up for the first time."""
+        doing = self._testbed.after_start(service)
+        await self._until_testbed(doing, f"all that waits for {service} up", testbed_within_s())
+
+    async def _until_testbed(self, doing: Awaitable[None], condition: str, within_s: float) -> None:
+        await self._until(doing, within_s, condition, self._what_takes_long)
+
+    def _what_takes_long(self) -> str:
+        doing = self._testbed.doing and f"; it was {self._testbed.doing}"
+        return f"{doing}; {WITHIN_VARIABLE}=10m gives it longer"
 
     async def _hear_less(self, host: Host) -> None:
         await self._answer(host.ask(Subscribe(id=0, events=sorted(self._heard))), f"{host.name} subscribed")

@@ -44,6 +44,11 @@ class Conducting(Breaking):
         if not self._ending:
             self._problem(f"the agent of {host} is gone: {why}")
 
+    def note(self, text: str) -> None:
+        """The testbed has something to tell."""
+        if not self._closed:
+            self._write(Event.NOTE, {"text": text})
+
     def _hear(self, record: Record) -> None:
         self._listener.on_record(record)
         if record.event in Connections.WATCHES:
@@ -80,6 +85,8 @@ class Conducting(Breaking):
         program.running = True
         if not program.ready.done():
             program.ready.set_result(record)
+            if record.host in self._started_later:
+                self._spawn(self._after_start(record.host))
 
     def _program_exited(self, record: Record) -> None:
         program = self._cast.programs[record.host]
@@ -109,6 +116,10 @@ class Conducting(Breaking):
         if fleet.left and not self._ending:
             count = f"{len(fleet.left)} of its {len(fleet.clients)} clients were not done"
             self._problem(f"the client program of {fleet.host.name} ended, and {count}")
+
+    async def _after_start(self, service: str) -> None:
+        """Of a service that is up for the first time: a later part knows how."""
+        raise NotImplementedError
 
     # --- what the conductor wants ----------------------------------------------------------------------------------
 

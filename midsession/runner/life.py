@@ -56,6 +56,8 @@ class Life:
         self._moving: dict[str, list[asyncio.Task[None]]] = {}
         self._connections = Connections()
         services = frozenset(service.name for service in plan.services)
+        self._started_later = frozenset(service.name for service in plan.services if not service.autostart)
+        """The services that a step starts, if anybody does."""
         played = {name: group.name for group in plan.scripted for name in group.names}
         self._scenery = Stage(services, played, self._cast.hosts_of, self._connections)
         self._heard = frozenset[str]()
@@ -108,8 +110,11 @@ class Life:
             if not self._disk_failed:
                 self._disk_fails(error)
 
-    async def _until(self, awaitable: Awaitable[T], within_s: float, condition: str) -> T:
-        """Wait for a condition, but not beyond the end of the run. Raises HarnessError, naming it, after `within_s`."""
+    async def _until(
+        self, awaitable: Awaitable[T], within_s: float, condition: str, more: Callable[[], str] = str
+    ) -> T:
+        """Wait for a condition, but not beyond the end of the run. Raises HarnessError after `within_s`, naming it and
+        what there is `more` to say of it then."""
         task = asyncio.ensure_future(awaitable)
         waiting: set[asyncio.Future[Any]] = {task, self._over}
         await asyncio.wait(waiting, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
@@ -119,7 +124,7 @@ class Life:
         await asyncio.wait({task}, timeout=1.0)
         if self._over.done():
             raise Stopped
-        raise HarnessError(f"{condition}: not within {within_s:g} s", "wait-ran-out")
+        raise HarnessError(f"{condition}: not within {within_s:g} s{more()}", "wait-ran-out")
 
     async def _answer(self, doing: Awaitable[T], condition: str, own_time_s: float = 0.0) -> T:
         """Wait for an agent's answer, which may take `own_time_s` of its own."""

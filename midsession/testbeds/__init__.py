@@ -21,6 +21,13 @@ class Inbox(Protocol):
         """The host's agent can no longer be reached, outside an orderly end."""
 
 
+class RunInbox(Inbox, Protocol):
+    """What a run hears with: its hosts, and what its testbed has to tell besides."""
+
+    def note(self, text: str) -> None:
+        """Something happened beside the hosts that a reader of the run should know of."""
+
+
 class Host(Protocol):
     """One host: a network namespace with its address, its agent and (at most) one program."""
 
@@ -82,12 +89,19 @@ class Testbed(Protocol):
     def remedy_for(self, ability: str) -> str | None:
         """What to do about it when its agents have not that ability (see `midsession.faults.base`); None: they have."""
 
-    async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
+    @property
+    def doing(self) -> str:
+        """What `open` or `after_start` is about just now, for whoever waits too long for it; empty: nothing special."""
+
+    async def open(self, plan: Plan, run: str, directory: Path, inbox: RunInbox) -> None:
         """Make (or attach to) the hosts and configure their agents for the run `run`.
 
         `directory` is the run directory; hosts that share our file system write there themselves. Raises
         EnvironmentLacks when this testbed cannot serve the plan.
         """
+
+    async def after_start(self, service: str) -> None:
+        """This service of the plan is up for the first time: bring up what has waited for it, outside the hosts."""
 
     async def collect(self, directory: Path) -> None:
         """Bring every host's `events/` and `logs/` into the run directory. After `Finish`, before `close`."""

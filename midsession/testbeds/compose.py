@@ -45,6 +45,7 @@ class ComposeTestbed:
     """A `Testbed` (see `midsession.testbeds`) on the containers of our own Compose project."""
 
     name = "compose"
+    doing = ""
 
     def __init__(self, port: int = PORT, token_file: Path = TOKEN_FILE) -> None:
         self.services: Mapping[str, AgentHost] = {}
@@ -78,6 +79,9 @@ class ComposeTestbed:
         for host in self._hosts:
             host.link.name, host.link.inbox = host.name, inbox
             await host.ask(Configure(id=0, run=run, host=host.name, seed=plan.seed, plan=plan.hash))
+
+    async def after_start(self, service: str) -> None:
+        """Nothing waits for a service but its clients."""
 
     async def collect(self, directory: Path) -> None:
         """Fetch every host's files over its agent's link."""

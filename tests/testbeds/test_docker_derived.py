@@ -10,6 +10,7 @@ import pytest
 from midsession.core.plan import ComposeService, Service
 from midsession.errors import EnvironmentLacks
 from midsession.testbeds.docker import derived, model, networks
+from midsession.testbeds.docker.dependencies import Seen, Wait, holds
 from tests.testbeds.test_docker_parts import MARKS, plan, step
 
 FIRST, SECOND = ipaddress.IPv4Network("10.213.0.0/27"), ipaddress.IPv4Network("10.213.1.0/27")
@@ -78,11 +79,14 @@ def adopted(
     canonical: dict[str, Any] = CANONICAL,
     *named: str,
     broken: bool = False,
+    autostart: bool = True,
 ) -> model.Project:
     """The project of a scenario whose services are these of the file; the first is called `db`, others as in it."""
     names = named or ("pg",)
     services: list[Service] = [
-        ComposeService(name="db" if name == names[0] else name, port=5432, file="compose.yaml", service=name)
+        ComposeService(
+            name="db" if name == names[0] else name, port=5432, file="compose.yaml", service=name, autostart=autostart
+        )
         for name in names
     ]
     asked = plan(services)
@@ -194,6 +198,42 @@ def test_neighbours_stay_as_they_are() -> None:
     assert adopted().model["volumes"]["data"] == {"labels": MARKS}
 
 
+def test_neighbours_come_up_when_what_they_need_is_there() -> None:
+    """At first those that need nobody of the scenario's, by any way; each of the others after all that it needs."""
+    chain = {"late": {"image": "l", "depends_on": {"worker": {"condition": "service_started"}}}}
+    assert adopted(changed(chain)).beside == {
+        "vault": frozenset(),
+        "worker": frozenset({"pg"}),
+        "side": frozenset({"pg"}),
+        "late": frozenset({"pg"}),
+    }
+    assert Wait("pg", "vault", "service_healthy") in adopted().waits
+
+
+@pytest.mark.parametrize(
+    ("condition", "state", "seen"),
+    [
+        ("service_started", {"Status": "created"}, "not yet"),
+        ("service_started", {"Status": "running"}, "yes"),
+        ("service_started", {"Status": "exited", "ExitCode": 1}, "yes"),
+        ("service_completed_successfully", {"Status": "created"}, "not yet"),
+        ("service_completed_successfully", {"Status": "running"}, "not yet"),
+        ("service_completed_successfully", {"Status": "exited", "ExitCode": 0}, "yes"),
+        ("service_completed_successfully", {"Status": "exited", "ExitCode": 3}, "never"),
+        ("service_healthy", {"Status": "created"}, "not yet"),
+        ("service_healthy", {"Status": "running", "Health": {"Status": "starting"}}, "not yet"),
+        ("service_healthy", {"Status": "restarting", "Health": {"Status": "unhealthy"}}, "not yet"),
+        ("service_healthy", {"Status": "running", "Health": {"Status": "healthy"}}, "yes"),
+        ("service_healthy", {"Status": "running", "Health": {"Status": "unhealthy"}}, "never"),
+        ("service_healthy", {"Status": "exited", "ExitCode": 0, "Health": {"Status": "healthy"}}, "never"),
+        ("service_healthy", {"Status": "running"}, "never"),
+    ],
+)
+def test_a_condition_holds_or_can_still_hold_or_never_will(condition: Any, state: dict[str, Any], seen: Seen) -> None:
+    """As the engine tells of a container."""
+    assert holds(condition, state)[0] == seen
+
+
 # --- what cannot be held -------------------------------------------------------------------------------------------
 
 FIXED = {"networks": {"back": {"ipv4_address": "172.30.0.5"}}}
@@ -228,3 +268,14 @@ def test_a_fault_that_would_miss_a_network_is_refused(far: dict[str, Any]) -> No
     assert set(adopted(more).model["services"]["db.agent"]["networks"]) == {model.DATA, "beyond"}
     with pytest.raises(EnvironmentLacks, match=r"'beyond'.*compose-network-out-of-reach"):
         adopted(more, broken=True)
+
+
+def test_services_that_wait_for_each_other_are_started_in_that_order() -> None:
+    """Directly, or by way of a neighbour; not where the timeline says when."""
+    with pytest.raises(EnvironmentLacks, match="'worker' waits for 'pg', and the scenario starts 'pg' later"):
+        adopted(CANONICAL, "worker", "pg")
+    by_way = changed({"late": {"image": "l", "networks": {"back": None}, "depends_on": {"side": {}}}})
+    with pytest.raises(EnvironmentLacks, match="'late' waits for 'side', and the scenario starts 'pg' later"):
+        adopted(by_way, "late", "pg")
+    adopted(by_way, "pg", "late")
+    adopted(by_way, "late", "pg", autostart=False)

@@ -86,6 +86,9 @@ class _Nobody:
     def gone(self, host: str, why: str) -> None:
         """Its run will say so."""
 
+    def note(self, text: str) -> None:
+        """Not expected."""
+
 
 def _networks() -> list[str]:
     """The networks of this process's projects."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from midsession.core.plan import ComposeService, ImageService, Plan
 from midsession.errors import EnvironmentLacks, HarnessError
-from midsession.testbeds import Inbox, Pruned
+from midsession.testbeds import Pruned, RunInbox
 from midsession.testbeds.docker import derived, model, networks
 from midsession.testbeds.docker.engine import Engine
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
@@ -55,15 +55,23 @@ class DockerTestbed:
         self._workshop: Workshop | None = None
         self._live: LiveProject | None = None
         self.kept: list[LiveProject] = []
+        self._doing = ""
+
+    @property
+    def doing(self) -> str:
+        """What a project waits for, or what comes before there is one."""
+        return self._live.doing if self._live is not None else self._doing
 
     def remedy_for(self, ability: str) -> str | None:
         """Its agents can do nearly everything: those of hosts whose network a fault breaks are given what it takes."""
         return None if ability in TESTBEDS[self.name].offers else elsewhere(ability)
 
-    async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
+    async def open(self, plan: Plan, run: str, directory: Path, inbox: RunInbox) -> None:
         """Take a kept project or make one, and have its agents begin the run."""
+        self._doing = "looking at the engine"
         if self._workshop is None:
             self._workshop = await Workshop.open(self._journal)
+        self._doing = "looking for images, and pulling those that are not there"
         images = await _require_images(self._workshop, plan)
         live = await self._take_kept(plan, images)
         if live is None:
@@ -72,8 +80,16 @@ class DockerTestbed:
         await live.begin(plan, run, directory, inbox)
         self.services, self.foreign, self.fleets = by_role(plan, live.hosts)
 
+    async def after_start(self, service: str) -> None:
+        """Bring up the services of a Compose file that need this one."""
+        if self._live is not None:
+            await self._live.after_start(service)
+
     async def collect(self, directory: Path) -> None:
-        """Over the agents' streams; of a program in a container of its own, what it has put into its logs directory."""
+        """Over the agents' streams; of a program in a container of its own, what it has put into its logs directory;
+        of what came up beside the hosts, what it has said."""
+        if self._live is not None:
+            await self._live.collect(directory)
         hosts = [*self.services.values(), *self.foreign.values(), *self.fleets]
         await all_of(
             [fetch_files(h.link, directory) if isinstance(h, AgentHost) else h.collect(directory) for h in hosts]

@@ -19,7 +19,7 @@ from typing import Any
 
 from midsession.core.plan import ComposeService, Service
 from midsession.errors import EnvironmentLacks
-from midsession.testbeds.docker import networks
+from midsession.testbeds.docker import dependencies, networks
 from midsession.testbeds.docker.model import DATA, HostOrder, Project
 
 _OF_THE_NETWORK = (
@@ -56,7 +56,8 @@ def adopt(
     for family in ("volumes", "secrets", "configs"):
         if model.get(family):
             project.model[family] = {k: _resource(family, v or {}, labels) for k, v in model[family].items()}
-    project.beside += [key for key in _services(model) if key not in named]
+    project.beside = dependencies.needs(model, named)
+    project.waits = dependencies.waits(model)
 
 
 def has_builds(project: Project) -> list[str]:
@@ -81,6 +82,7 @@ def _require(
     for key, service in named.items():
         _require_service(key, service, model)
         _require_reach(service, hosts[key], networks.out_of_reach(model, key, where))
+    _require_order(named, model)
     both = set(_services(model)) & set(project.model["services"])
     both |= (set(model.get("networks") or {}) - set(where.under_test)) & set(project.model["networks"])
     if both:
@@ -113,6 +115,16 @@ def _require_reach(service: ComposeService, host: HostOrder, beyond: Sequence[st
             f"a step breaks the network of {service.name!r}, and what passes {beyond[0]!r} of {service.file} would not "
             "be hit: that network is external, or of another driver than bridge",
             f"take {service.service!r} off it, or leave such steps out", slug="compose-network-out-of-reach",
+        )  # fmt: skip
+
+
+def _require_order(named: Mapping[str, ComposeService], model: Mapping[str, Any]) -> None:
+    late = dependencies.out_of_order(model, {key: service.autostart for key, service in named.items()})
+    if late is not None:
+        wait, other = late
+        raise EnvironmentLacks(
+            f"in {named[wait.who].file} {wait.who!r} waits for {wait.on!r}, and the scenario starts {other!r} later",
+            f"put the service of {other!r} before that of {wait.who!r}", slug="compose-order",
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ import msgspec
 from midsession.agent.protocol import Configure, Reset
 from midsession.core.plan import CommandService, Connect, Instruction, Plan, Repeat
 from midsession.errors import HarnessError
-from midsession.testbeds import Inbox
+from midsession.testbeds import Inbox, RunInbox
 from midsession.testbeds.docker import derived, model
 from midsession.testbeds.docker.archive import packed
 from midsession.testbeds.docker.attached import attach_socket, open_agent
 from midsession.testbeds.docker.container import ContainerHost
-from midsession.testbeds.docker.sweep import PROJECT
+from midsession.testbeds.docker.neighbours import Neighbours, containers
 from midsession.testbeds.docker.workshop import Workshop
 from midsession.testbeds.hosts import AgentHost
 from midsession.testbeds.link import AgentLink, receive_hello
@@ -32,7 +33,6 @@ AnyHost = AgentHost | ContainerHost
 
 _HELLO_S = 30.0
 _RESET_S = 5.0
-_COMPOSE_SERVICE = "com.docker.compose.service"
 
 
 class LiveProject:
@@ -41,8 +41,10 @@ class LiveProject:
     def __init__(self, workshop: Workshop, order: model.Project, images: Mapping[str, str]) -> None:
         self.order = order
         self.hosts: list[AnyHost] = []
+        self.doing = ""
         self._workshop, self._images = workshop, images
         self._model = msgspec.json.format(msgspec.json.encode(order.model), indent=2)
+        self._neighbours: Neighbours | None = None
         self._accounts = {host.name: _Account() for host in order.hosts}
         self._fresh: dict[str, Any] = {}
         self._lingering: dict[str, set[int]] = {}
@@ -53,30 +55,51 @@ class LiveProject:
         """Make its containers, which do not run yet. Raises HarnessError."""
         file = self._write_model(directory)
         if builds := derived.has_builds(self.order):
+            self._does(f"building {', '.join(builds)} (docker compose build)")
             await self._workshop.call_compose(self.order.name, file, "build", *builds)
+        self._does("making its containers (docker compose create)")
         await self._workshop.call_compose(self.order.name, file, "create", "--no-build")
 
     async def start(self, directory: Path, inbox: Inbox) -> None:
         """Start the agents, and meet them."""
         engine = self._workshop.engine
-        containers = await engine.call(_containers, engine.api, self.order.name)
-        await all_of([self._meet(host, containers, inbox, directory) for host in self.order.hosts])
+        self._does("meeting its agents")
+        found = await engine.call(containers, engine.api, self.order.name)
+        made = {service: ids[0] for service, ids in found.items()}
+        await all_of([self._meet(host, made, inbox, directory) for host in self.order.hosts])
         names = [host.name for host in self.order.hosts]
         self.hosts.sort(key=lambda host: names.index(host.name))
         if self.is_reusable:
             self._fresh = await self._census()
 
-    async def begin(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
-        """Have the agents begin a run."""
+    async def begin(self, plan: Plan, run: str, directory: Path, inbox: RunInbox) -> None:
+        """Have the agents begin a run, and bring up the neighbours of its hosts."""
         file = self._write_model(directory)
         await all_of([self._configure(host, plan, run, directory, inbox) for host in self.hosts])
-        if self.order.beside:
-            await self._workshop.call_compose(
-                self.order.name, file, "up", "--detach", "--no-recreate", "--no-build", *self.order.beside
-            )
+        if not self.order.beside:
+            return
+        self._neighbours = Neighbours(self._workshop, self.order, file, inbox, self._does)
+        try:
+            await self._neighbours.begin()
+        except BaseException:
+            with suppress(HarnessError, OSError):  # what went wrong is told; this may tell why
+                await self._neighbours.save_logs(directory)
+            raise
+
+    async def after_start(self, host: str) -> None:
+        """The program of a host is up for the first time: bring up what has waited for it."""
+        if self._neighbours is not None:
+            await self._neighbours.after_start(next(order for order in self.order.hosts if order.name == host))
+
+    async def collect(self, directory: Path) -> None:
+        """Bring what the neighbours have said into the run directory. Raises OSError."""
+        if self._neighbours is not None:
+            await self._neighbours.save_logs(directory)
 
     async def remove(self) -> None:
         """Take it away. Raises HarnessError, naming what could not be removed."""
+        if self._neighbours is not None:
+            self._neighbours.close()
         for host in self.hosts:
             await (host.link if isinstance(host, AgentHost) else host).close()
         for account in self._accounts.values():
@@ -121,9 +144,12 @@ class LiveProject:
 
     # --- its hosts -------------------------------------------------------------------------------------------------
 
-    async def _meet(self, host: model.HostOrder, containers: Mapping[str, str], inbox: Inbox, directory: Path) -> None:
+    def _does(self, what: str) -> None:
+        self.doing = what
+
+    async def _meet(self, host: model.HostOrder, made: Mapping[str, str], inbox: Inbox, directory: Path) -> None:
         """Attach first, then start: nothing that the agent says is missed."""
-        engine, agent = self._workshop.engine, containers[host.agent]
+        engine, agent = self._workshop.engine, made[host.agent]
         account = self._accounts[host.name]
         account.go_to(_account_file(directory, host.name))
         attached = await engine.call(attach_socket, engine.api, agent, stdin=True)
@@ -133,7 +159,7 @@ class LiveProject:
         if host.program is None:
             self.hosts.append(AgentHost(host.name, host.address, ["python"], None, link))
         else:
-            program = containers[host.program]
+            program = made[host.program]
             if host.files is not None:
                 await engine.call(engine.api.put_archive, program, "/", packed(host.files))
             keeps_logs = host.files is not None
@@ -183,12 +209,6 @@ async def all_of(doing: Sequence[Awaitable[None]]) -> None:
 
 def _account_file(directory: Path, host: str) -> Path:
     return directory / "logs" / f"{host}.agent.stderr.log"
-
-
-def _containers(api: Any, project: str) -> dict[str, str]:
-    """The container of each Compose service, by its name."""
-    found = api.containers(all=True, filters={"label": f"{PROJECT}={project}"})
-    return {c["Labels"][_COMPOSE_SERVICE]: c["Id"] for c in found}
 
 
 def _source_ports(script: Sequence[Instruction]) -> Iterator[int]:

@@ -18,6 +18,7 @@ from midsession.core.placement import deal
 from midsession.core.plan import ComposeService, GroupPlan, ImageService, Plan, Program, Service
 from midsession.faults import broken_networks
 from midsession.testbeds.docker import archive
+from midsession.testbeds.docker.dependencies import Wait
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 
 DATA = "under-test"
@@ -61,13 +62,17 @@ class HostOrder:
 
 @dataclass(slots=True)
 class Project:
-    """A project to be made: the Compose model, its hosts, and the Compose services that come up beside them."""
+    """A project to be made: the Compose model, its hosts, and the services of a Compose file that come up beside them.
+
+    `beside`: each of those with the Compose services of hosts that are up before it; `waits`: what else is waited for.
+    """
 
     name: str
     subnet: ipaddress.IPv4Network
     hosts: list[HostOrder]
     model: dict[str, Any]
-    beside: list[str] = field(default_factory=list)
+    beside: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    waits: Sequence[Wait] = ()
 
 
 def fleets_for(plan: Plan, wanted: int | None) -> int:

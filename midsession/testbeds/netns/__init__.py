@@ -51,6 +51,7 @@ class NetnsTestbed:
     """A `Testbed` (see `midsession.testbeds`) of network namespaces."""
 
     name = "netns"
+    doing = ""
 
     def __init__(self, limits: Limits | None = None) -> None:
         """`limits` None: those of the environment. Raises EnvironmentLacks when they cannot be read."""
@@ -86,6 +87,9 @@ class NetnsTestbed:
         clients = {name: name for name in self.foreign}
         named = (msgspec.structs.replace(facts, host=h.name, client=clients.get(h.name)) for h in made)
         await asyncio.gather(*(h.ask(request) for h, request in zip(made, named, strict=True)))
+
+    async def after_start(self, service: str) -> None:
+        """Nothing waits for a service but its clients."""
 
     async def collect(self, directory: Path) -> None:
         """Nothing to do: the hosts write into the run directory themselves."""
