@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
+import tarfile
 from typing import Any
 
 import pytest
 
 from midsession.core.plan import ComposeService, Service
 from midsession.errors import EnvironmentLacks
-from midsession.testbeds.docker import derived, model, networks
+from midsession.testbeds.docker import contents, derived, model, networks
 from midsession.testbeds.docker.dependencies import Seen, Wait, holds
 from tests.testbeds.test_docker_parts import MARKS, plan, step
 
@@ -79,6 +81,7 @@ def adopted(
     canonical: dict[str, Any] = CANONICAL,
     *named: str,
     broken: bool = False,
+    environment: dict[str, str] | None = None,
     autostart: bool = True,
 ) -> model.Project:
     """The project of a scenario whose services are these of the file; the first is called `db`, others as in it."""
@@ -94,7 +97,7 @@ def adopted(
     project = model.project_of("p", asked, "r", FIRST, 1, MARKS)
     where = networks.networks_of(canonical, names)
     subnets = dict(zip(where.apart, [SECOND] * len(where.apart), strict=True))
-    derived.adopt(project, services, canonical, subnets, MARKS)
+    derived.adopt(project, services, canonical, subnets, MARKS, environment or {})
     return project
 
 
@@ -232,6 +235,43 @@ def test_neighbours_come_up_when_what_they_need_is_there() -> None:
 def test_a_condition_holds_or_can_still_hold_or_never_will(condition: Any, state: dict[str, Any], seen: Seen) -> None:
     """As the engine tells of a container."""
     assert holds(condition, state)[0] == seen
+
+
+# --- secrets and configs -------------------------------------------------------------------------------------------
+
+USES = {
+    "secrets": [{"source": "key", "mode": "0400", "uid": "7"}, {"source": "file"}],
+    "configs": [{"source": "c", "target": "/etc/c"}],
+}
+WITH_CONTENT: dict[str, Any] = {
+    **changed({"pg": USES}),
+    "secrets": {"key": {"name": "app_key", "environment": "KEY"}, "file": {"name": "f", "file": "/x"}},
+    "configs": {"c": {"name": "app_c", "content": "a$$b"}},
+}
+
+
+def test_what_compose_would_write_into_a_container_is_written_into_it() -> None:
+    """The content of a config, and a secret from the environment; files are mounted, and no matter of ours."""
+    packed = adopted(WITH_CONTENT, environment={"KEY": "s3cr$t"}).put_in["db"]
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        read = {e.name: (oct(e.mode), e.uid, (tar.extractfile(e) or io.BytesIO()).read()) for e in tar}
+    assert read == {"run/secrets/key": ("0o400", 7, b"s3cr$t"), "etc/c": ("0o444", 0, b"a$b")}
+    assert adopted().put_in == {}
+
+
+@pytest.mark.parametrize("word", ["secrets", "configs"])
+def test_content_that_nobody_could_write_is_refused(word: str) -> None:
+    """A variable that is not set, a file system that is read-only; for neighbours too."""
+    use: dict[str, Any] = {
+        **changed({"vault": {word: [{"source": "k"}]}}),
+        word: {"k": {"environment": "K", "name": "k"}},
+    }
+    contents.require("f", use, {"K": ""})
+    with pytest.raises(EnvironmentLacks, match="K, which is not set"):
+        contents.require("f", use, {})
+    use["services"]["vault"] = {**use["services"]["vault"], "read_only": True}
+    with pytest.raises(EnvironmentLacks, match="read_only"):
+        contents.require("f", use, {"K": ""})
 
 
 # --- what cannot be held -------------------------------------------------------------------------------------------

@@ -288,3 +288,34 @@ def test_whatever_would_hide_or_repeat_the_service_is_left_out(tmp_path: Path) -
     assert said.count("somaxconn').read()=99") == 2
     back = next(r.t_ns for r in run.events("triggered") if r.fields["step"] == "back")
     assert min(r.t_ns for r in run.events("connected").since("crash")) > back
+
+
+def test_contents_and_names_of_a_file_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret of the environment, the content of a config; a container's name, and the alias of a link. A line of its
+    output says that the service is up."""
+    monkeypatch.setenv("MIDSESSION_TEST_SECRET", "s3cr$t")
+    asked = ("open('/run/secrets/key').read()", "open('/etc/conf').read()")
+    asked += ("socket.gethostbyname('the-db')", "socket.gethostbyname('database')")
+    app = python("server.py", *asked, container_name="the-app", links=["db:database"], depends_on=["db"])
+    app |= {"secrets": ["key"], "configs": [{"source": "conf", "target": "/etc/conf"}]}
+    look = "import socket; print(*map(socket.gethostbyname, ('server', 'the-app', 'app')), flush=True)"
+    tell = "socket.create_connection(('server', 4000)).sendall(b'peer\\n'); input()"
+    file = {
+        "services": {
+            "app": app,
+            "db": program("sleep", "1000", container_name="the-db"),
+            "peer": python("-c", f"{look}; {tell}", links=["app:server"], stdin_open=True),
+        },
+        "secrets": {"key": {"environment": "MIDSESSION_TEST_SECRET"}},
+        "configs": {"conf": {"content": "a$$b"}},
+    }
+    timeline = [{"when": heard("peer"), "signal": "goodbye"}]
+    run = perform(tmp_path, file, timeline, service={"ready": {"line": "hello", "within": "60s"}})
+    assert run.passed, run.explain()
+    said = "\n".join(lines(run))
+    assert "key').read()=s3cr$t" in said
+    assert "conf').read()=a$b" in said
+    assert said.count("')=10.213.") == 2
+    assert len(set(said_by(run, "peer")[0].split())) == 1
+    assert [r.fields["by"] for r in run.events("listening") if r.host == "app"] == ["line"]
+    assert "s3cr$t" not in (run.directory / "compose.json").read_text()

@@ -182,7 +182,8 @@ class DockerTestbed:
         marks = labels(entry.project, me())
         project = model.project_of(entry.project, plan, run, first, fleets, marks)
         if theirs is not None:
-            derived.adopt(project, plan.services, theirs, dict(zip(where.apart, others, strict=True)), marks)
+            subnets = dict(zip(where.apart, others, strict=True))
+            derived.adopt(project, plan.services, theirs, subnets, marks, os.environ)
         return project
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from midsession.core.plan import ComposeService, Service
 from midsession.errors import EnvironmentLacks
-from midsession.testbeds.docker import dependencies, networks
+from midsession.testbeds.docker import contents, dependencies, networks
 from midsession.testbeds.docker.model import DATA, HostOrder, Project
 
 _OF_THE_NETWORK = (
@@ -39,12 +39,17 @@ def adopt(
     model: Mapping[str, Any],
     subnets: Mapping[str, ipaddress.IPv4Network],
     labels: Mapping[str, str],
+    environment: Mapping[str, str],
 ) -> None:
-    """Add a canonical Compose model to a project. Raises EnvironmentLacks for what it cannot hold."""
+    """Add a canonical Compose model to a project. Raises EnvironmentLacks for what it cannot hold.
+
+    `environment` is what secrets and configs may be taken from.
+    """
     named = {s.service: s for s in services if isinstance(s, ComposeService)}
     hosts = {key: next(h for h in project.hosts if h.name == s.name) for key, s in named.items()}
     where = networks.networks_of(model, named)
     _require(named, model, project, hosts, where)
+    contents.require(next(iter(named.values())).file, model, environment)
     agents = {key: host.agent for key, host in hosts.items()}
     ours = project.model["services"]
     for key, service in _services(model).items():
@@ -58,6 +63,8 @@ def adopt(
             project.model[family] = {k: _resource(family, v or {}, labels) for k, v in model[family].items()}
     project.beside = dependencies.needs(model, named)
     project.waits = dependencies.waits(model)
+    inner = {host.name: contents.packed(_services(model)[key], model, environment) for key, host in hosts.items()}
+    project.put_in = {name: archive for name, archive in inner.items() if archive is not None}
 
 
 def has_builds(project: Project) -> list[str]:

@@ -162,6 +162,8 @@ class LiveProject:
             program = made[host.program]
             if host.files is not None:
                 await engine.call(engine.api.put_archive, program, "/", packed(host.files))
+            if host.name in self.order.put_in:
+                await engine.call(engine.api.put_archive, program, "/", self.order.put_in[host.name])
             keeps_logs = host.files is not None
             self.hosts.append(ContainerHost(host.name, host.address, engine.api, program, link, inbox, keeps_logs))
 

@@ -64,7 +64,8 @@ class HostOrder:
 class Project:
     """A project to be made: the Compose model, its hosts, and the services of a Compose file that come up beside them.
 
-    `beside`: each of those with the Compose services of hosts that are up before it; `waits`: what else is waited for.
+    `beside`: each of those with the Compose services of hosts that are up before it; `waits`: what else is waited for;
+    `put_in`: an archive for the root of a host's program, by the host's name, before it first starts.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Project:
     model: dict[str, Any]
     beside: Mapping[str, frozenset[str]] = field(default_factory=dict)
     waits: Sequence[Wait] = ()
+    put_in: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def fleets_for(plan: Plan, wanted: int | None) -> int:
