@@ -237,6 +237,13 @@ def test_a_condition_holds_or_can_still_hold_or_never_will(condition: Any, state
     assert holds(condition, state)[0] == seen
 
 
+def test_a_service_behind_a_profile_is_taken_when_it_is_named() -> None:
+    """With what it needs, and nothing else that its profile holds; what is active comes up anyway."""
+    there = CANONICAL["services"]
+    active = {**CANONICAL, "services": {"side": there["side"]}}
+    assert set(derived.chosen(active, CANONICAL, ["pg"])["services"]) == {"side", "pg", "vault"}
+
+
 # --- secrets and configs -------------------------------------------------------------------------------------------
 
 USES = {

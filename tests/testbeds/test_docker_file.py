@@ -257,13 +257,14 @@ def test_the_run_alone_starts_the_service(tmp_path: Path) -> None:
 
 
 def test_whatever_would_hide_or_repeat_the_service_is_left_out(tmp_path: Path) -> None:
-    """A terminal, restart policies, no replica, a fixed address that an override of another folder's file
+    """A terminal, restart policies, no replica, a profile, a fixed address that an override of another folder's file
     takes away: one program, under the timeline, heard whole."""
     odd = {
         "tty": True,
         "restart": "always",
         "deploy": {"restart_policy": {"condition": "any"}},
         "scale": 0,
+        "profiles": ["odd"],
         "expose": ["4000"],
         "sysctls": {"kernel.shmmax": 1000000, "net.core.somaxconn": 99},
         "networks": {"default": {"ipv4_address": "172.30.0.5"}},

@@ -207,7 +207,12 @@ async def _users_model(workshop: Workshop, plan: Plan) -> Mapping[str, Any] | No
             f"the scenario names {len(files)} Compose files", "name one, and let it `include` the others",
             slug="several-compose-files",
         )  # fmt: skip
-    return await workshop.compose.config(Path(plan.source).parent / files[0])
+    path = Path(plan.source).parent / files[0]
+    active = await workshop.compose.config(path)
+    named = [service.service for service in plan.services if isinstance(service, ComposeService)]
+    if all(name in active.get("services", {}) for name in named):
+        return active
+    return derived.chosen(active, await workshop.compose.config(path, "--profile", "*"), named)
 
 
 def _clients_wanted() -> int | None:

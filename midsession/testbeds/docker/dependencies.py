@@ -64,6 +64,18 @@ def out_of_order(model: Mapping[str, Any], named: Mapping[str, bool]) -> tuple[W
     return None
 
 
+def with_dependencies(model: Mapping[str, Any], names: Collection[str]) -> set[str]:
+    """These services of the file, and all that they need."""
+    found: set[str] = set()
+    open_ = [name for name in names if name in _services(model)]
+    while open_:
+        name = open_.pop()
+        if name not in found:
+            found.add(name)
+            open_ += [on for on, _ in _depends(model, name)]
+    return found
+
+
 def holds(condition: Condition, state: Mapping[str, Any]) -> tuple[Seen, str]:
     """Whether a container in this state (the engine's `State`) is what was waited for, and what it is, in words."""
     status, code = state.get("Status"), state.get("ExitCode")

@@ -33,6 +33,18 @@ agent's to say; a run's networks hide no port."""
 _OF_ITS_DEPLOYMENT = ("restart_policy", "replicas")
 
 
+def chosen(active: Mapping[str, Any], everything: Mapping[str, Any], named: Sequence[str]) -> Mapping[str, Any]:
+    """The model of a file: what its active profiles hold, and what the scenario names with all that this needs.
+
+    `everything` is its model with every profile. So `docker compose up SERVICE` takes a service whatever its profile.
+    """
+    there = _services(everything)
+    if not set(named) <= set(there):
+        return everything  # it will be said what there is
+    wanted = dependencies.with_dependencies(everything, named)
+    return {**everything, "services": {**_services(active), **{name: there[name] for name in sorted(wanted)}}}
+
+
 def adopt(
     project: Project,
     services: Sequence[Service],

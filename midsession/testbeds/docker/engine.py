@@ -233,9 +233,10 @@ class Compose:
             raise HarnessError(f"docker compose {_verb(arguments)}: {_last_words(err)}", "compose-failed")
         return out.decode(errors="replace")
 
-    async def config(self, file: Path) -> Mapping[str, Any]:
+    async def config(self, file: Path, *options: str) -> Mapping[str, Any]:
         """The canonical model of a Compose file. Raises HarnessError."""
-        model: Mapping[str, Any] = json.loads(await self.call("--file", str(file), "config", "--format", "json"))
+        words = ("--file", str(file), *options, "config", "--format", "json")
+        model: Mapping[str, Any] = json.loads(await self.call(*words))
         return model
 
 
