@@ -34,6 +34,7 @@ CANONICAL: dict[str, Any] = {
             "deploy": {"replicas": 0, "restart_policy": {"condition": "any"}, "resources": {}},
             "sysctls": {"net.core.somaxconn": "10", "kernel.shmmax": "1"},
             "links": ["vault:safe"],
+            "dns_opt": ["ndots:2"],
         },
         "vault": {
             "image": "v",
@@ -185,6 +186,8 @@ def test_a_compose_service_keeps_everything_but_its_network_side_and_its_life() 
         assert pg[kept] == CANONICAL["services"]["pg"][kept]
     assert pg["image"] == "app-pg"
     assert agent["hostname"] == "pg.example"
+    assert agent["dns_opt"][-1] == "ndots:2"
+    assert len(agent["dns_opt"]) > 1
     assert pg["sysctls"] == {"kernel.shmmax": "1"}
     assert agent["sysctls"] == {"net.ipv4.tcp_no_metrics_save": "1", "net.core.somaxconn": "10"}
 

@@ -193,7 +193,8 @@ def _join(program: dict[str, Any], agent: dict[str, Any], host: HostOrder, key: 
         agent["networks"][name] = {**how, **own, "aliases": list(aliases)}
     for word in _OF_THE_NETWORK:
         if word in program:
-            agent[word] = program.pop(word)
+            own, theirs = agent.get(word), program.pop(word)
+            agent[word] = [*own, *theirs] if isinstance(own, list) else theirs
     _share_sysctls(program, agent)
     program["network_mode"] = f"service:{host.agent}"
 
