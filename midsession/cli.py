@@ -408,9 +408,11 @@ def _calibrate(testbed: str, names: list[str]) -> None:
         )
         raise Done(USAGE)
 
+    width = max(len(case.name) for case in cases)
+
     def tell(outcome: Outcome) -> None:
         sign = "·" if outcome.lacking else "✓" if outcome.kept else "✗"
-        _say(f"{sign} {outcome.case.name:<16} by {outcome.mechanism:<8}{visible(outcome.why)}")
+        _say(f"{sign} {outcome.case.name:<{width}} by {outcome.mechanism:<8}{visible(outcome.why)}")
         for promise in () if outcome.lacking else outcome.case.promises:
             sign = " " if promise.keeps(outcome.measured) else "✗"
             value = promise.words(outcome.measured.get(promise.measure))

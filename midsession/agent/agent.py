@@ -52,9 +52,12 @@ class Agent:
         service: str,
         mirrors: Sequence[Mirror] = (),
         spawn: Spawn = execute,
+        packets_are_cut: bool = False,
     ) -> None:
         self.loop, self.service, self.mirrors, self.spawn = loop, service, mirrors, spawn
         self._verbs = verbs
+        self.packets_are_cut = packets_are_cut
+        """Packets come to this host as they would over a wire, none larger than the MTU: the testbed sees to it."""
         self.supervisor = Supervisor(loop)
         self.host: HostRun | None = None
         self.heard = False

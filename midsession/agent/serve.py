@@ -20,16 +20,23 @@ LOG_BROKEN, BROKEN = 3, 4
 """The exit status of an agent whose log could not be written, and of one that has met a mistake of ours."""
 
 
-def serve(in_fd: int, out_fd: int, service: str = "", token: str = "", spawn: Spawn = execute) -> int:
+def serve(
+    in_fd: int,
+    out_fd: int,
+    service: str = "",
+    token: str = "",
+    spawn: Spawn = execute,
+    packets_are_cut: bool = False,
+) -> int:
     """Be the agent of this host for the conductor at the other end of two descriptors, which are closed at the end.
 
     Returns the exit status: 0 after `shutdown`, when the conductor is gone, or after SIGTERM; 3 when a log could not
-    be written; 4 after a mistake of ours. `spawn` is how programs are started. Needs the process's main thread and its
-    signal handlers; meant for a process of its own, such as a child that was forked for a namespace. SIGINT is ignored:
-    the conductor decides how a run is interrupted.
+    be written; 4 after a mistake of ours. `spawn` is how programs are started, `packets_are_cut` as in `Agent`. Needs
+    the process's main thread and its signal handlers; meant for a process of its own, such as a child that was forked
+    for a namespace. SIGINT is ignored: the conductor decides how a run is interrupted.
     """
     loop = Loop()
-    agent = Agent(loop, VERBS, service, spawn=spawn)
+    agent = Agent(loop, VERBS, service, spawn=spawn, packets_are_cut=packets_are_cut)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     loop.signals(
         {

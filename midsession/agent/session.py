@@ -91,6 +91,7 @@ def _nothing(_agent: Agent) -> None:
 
 _PREPARE: dict[str, Callable[[Agent], None]] = {
     "filter": filters.prepare,
+    "packets": filters.prepare_packets,
     "queue": impair.prepare,
     "shape": impair.prepare,
 }

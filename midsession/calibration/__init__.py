@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from midsession.testbeds import Testbed
 
 __all__ = ["CASES", "Case", "Outcome", "calibrate"]
 
-PROBE = Path(__file__).with_name("probe.py")
+PROBE = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
+"""Its source goes into the command: a host has a Python on its PATH, but need not have our files, or not there."""
 SEED = 1
 """Draws are the same each time: what changes from one calibration to the next is the machine."""
 
@@ -146,22 +146,30 @@ def scenario(case: Case) -> str:
 
 
 def _argv(*arguments: str) -> str:
-    return json.dumps([sys.executable, str(PROBE), *arguments])
+    return json.dumps(["python3", "-c", PROBE, *arguments])
 
 
 def _outcome(case: Case, run: Run) -> Outcome:
-    lines = [str(record.fields["text"]) for record in run.events(Event.LINE).on("sink")]
-    said = [line.removeprefix("measured ") for line in lines if line.startswith("measured ")]
+    said = _said(run, "sink")
     mechanisms = [str(r.fields.get("mechanism", r.fields["verb"])) for r in run.events(Event.INJECTED).on("sink")]
     mechanism = mechanisms[0] if mechanisms else "-"
     if not said:
         return Outcome(case, {}, mechanism, _why(run))
-    measured = json.loads(said[0])
+    measured = said[0]
+    for sent in (line["segments_sent"] for line in _said(run, "source")):
+        measured["lost_segments"] = sent - measured["segments_came"]
+        measured["lost_share"] = measured["lost_segments"] / sent
     healed = list(run.events(Event.HEALED))
     measured["overrun"] = sum(record.fields.get("overrun", 0) for record in healed)
-    if healed and "first_ns" in measured:
-        measured["since_heal_ms"] = (measured["first_ns"] - healed[0].t_ns) / 1e6
+    cures = [record for record in run.events(Event.TRIGGERED) if record.fields["verb"] == "heal"]
+    if cures and "first_ns" in measured:
+        measured["since_heal_ms"] = (measured["first_ns"] - cures[0].t_ns) / 1e6
     return Outcome(case, measured, mechanism)
+
+
+def _said(run: Run, host: str) -> list[dict[str, float]]:
+    lines = [str(record.fields["text"]) for record in run.events(Event.LINE).on(host)]
+    return [json.loads(line.removeprefix("measured ")) for line in lines if line.startswith("measured ")]
 
 
 def _why(run: Run) -> str:

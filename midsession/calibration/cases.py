@@ -63,6 +63,10 @@ _MTU, _PAYLOAD = 1500, 1448
 """Bytes of an Ethernet packet, and of a TCP segment's payload in it (RFC 7323 timestamps)."""
 
 
+def _stream(count: int, size: int) -> tuple[str, ...]:
+    return "stream", str(count), str(size)
+
+
 def _within(share: float, tolerance: float) -> Promise:
     return Promise("lost_share", share, tolerance, "%")
 
@@ -85,6 +89,23 @@ CASES = (
     ),
     Case("each tenth lost", "loss", "every: 10", _datagrams(1000, 500), (_within(0.1, _EXACT), _AT_ONCE)),
     Case("two lost", "loss", "packets: [3, 7]", _datagrams(100, 500), (_within(0.02, _EXACT), _AT_ONCE)),
+    Case(
+        "each tenth lost of a stream",
+        "loss",
+        "every: 10",
+        _stream(400_000, _MTU),
+        (_within(0.1, 0.005),),
+    ),
+    Case(
+        "two lost of a stream", "loss", "packets: [5, 9]", _stream(200_000, _MTU), (Promise("lost_segments", 2, 0, ""),)
+    ),
+    Case(
+        "mtu",
+        "mtu",
+        "size: 1000B",
+        _stream(200_000, 1000),
+        (Promise("lost_segments", 0, 0, ""), Promise("heralds_came", 0, 0, "")),
+    ),
     Case("loss", "loss", "rate: 10%", _datagrams(2000, 500), (_within(0.1, 0.035), _IN_ORDER)),
     Case(
         "bursts of loss",

@@ -1,15 +1,18 @@
 """A neutral witness of a link: plain sockets, the standard library, no part of the harness.
 
-    probe.py sink PORT COUNT            receives, and prints what came, as a line of JSON, once nothing more comes;
-                                        COUNT datagrams, or (0) a stream
-    probe.py source HOST PORT COUNT GAP_S       sends COUNT numbered datagrams, one each GAP_S
-    probe.py bulk HOST PORT SECONDS             sends as much as TCP lets through
+    sink PORT COUNT                 receives COUNT datagrams, or (0) a stream, until it ends or nothing more comes
+    source HOST PORT COUNT GAP_S    sends COUNT numbered datagrams, one each GAP_S
+    bulk HOST PORT SECONDS          sends as much as TCP lets through
+    stream HOST PORT BYTES SIZE     sends so many bytes, in packets of at most SIZE, and before them one datagram that
+                                    makes a larger packet
 
-Both ends read CLOCK_MONOTONIC, which all hosts of a machine share: delays are measured one way.
+Each end prints `measured ` and a line of JSON when it is through. Both read CLOCK_MONOTONIC, which all hosts of a
+machine share: delays are measured one way. The segments of a stream are counted by the two kernels (TCP_INFO).
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import selectors
 import signal
@@ -26,10 +29,16 @@ _QUIET_S = 0.8
 _BUNCH_S = 0.001
 """Datagrams that are due so soon are sent together."""
 _BUFFER_BYTES = 4 << 20
+_SEGMENTS_AT = 152
+"""Where `tcpi_data_segs_in` and `tcpi_data_segs_out` are in struct tcp_info (linux/tcp.h, since 4.6)."""
+_HEADERS = 40
+"""Bytes of the headers of IP and TCP; TCP_MAXSEG counts what is behind them."""
+_SIOCOUTQ = 0x5411
+_POLL_S = 0.01
 
 
 def main(arguments: list[str]) -> None:
-    """One of the three; never returns before it is killed."""
+    """One of these; never returns before it is killed."""
     match arguments:
         case ["sink", port, count]:
             _sink(int(port), int(count))
@@ -39,6 +48,9 @@ def main(arguments: list[str]) -> None:
         case ["bulk", host, port, seconds]:
             _say("begun")
             _send_bulk((host, int(port)), float(seconds))
+        case ["stream", host, port, count, size]:
+            _say("begun")
+            _send_stream((host, int(port)), int(count), int(size))
         case _:
             sys.exit(__doc__)
     signal.pause()
@@ -65,6 +77,24 @@ def _send_bulk(sink: tuple[str, int], seconds: float) -> None:
             sender.send(block)
 
 
+def _send_stream(sink: tuple[str, int], count: int, size: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as herald:
+        herald.sendto(bytes(size), sink)
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sender:
+        sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, size - _HEADERS)
+        sender.connect(sink)
+        sender.sendall(bytes(count))
+        while struct.unpack("=i", fcntl.ioctl(sender, _SIOCOUTQ, bytes(4)))[0]:
+            time.sleep(_POLL_S)
+        _say("measured " + json.dumps({"segments_sent": _segments(sender)[1]}))
+
+
+def _segments(stream: socket.socket) -> tuple[int, int]:
+    """How many segments with data have come, and how many were sent, again too."""
+    info = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SEGMENTS_AT + 8)
+    return struct.unpack_from("=II", info, _SEGMENTS_AT)
+
+
 # --- receiving -----------------------------------------------------------------------------------------------------
 
 
@@ -75,13 +105,16 @@ class _Sink:
         self._count = count
         self._arrivals: list[tuple[int, int, int]] = []
         """Number, when it was sent, when it came."""
-        self._bytes = self._begin_ns = self._end_ns = 0
+        self._bytes = self._begin_ns = self._end_ns = self._heralds = self._segments = 0
 
     @property
     def has_begun(self) -> bool:
         return bool(self._arrivals or self._bytes)
 
     def datagram(self, data: bytes, now_ns: int) -> None:
+        if not self._count:
+            self._heralds += 1
+            return
         number, sent_ns = _DATAGRAM.unpack(data)
         self._arrivals.append((number, sent_ns, now_ns))
 
@@ -90,11 +123,18 @@ class _Sink:
             self._bytes += len(data)
         self._begin_ns, self._end_ns = self._begin_ns or now_ns, now_ns
 
+    def end(self, stream: socket.socket) -> None:
+        self._segments += _segments(stream)[0]
+
     def measured(self) -> dict[str, float]:
         """In shares, milliseconds and bytes per second."""
         if self._count:
             return _account(self._arrivals, self._count)
-        return {"bytes_per_s": self._bytes / (self._end_ns - self._begin_ns) * 1e9}
+        return {
+            "bytes_per_s": self._bytes / max(self._end_ns - self._begin_ns, 1) * 1e9,
+            "segments_came": self._segments,
+            "heralds_came": self._heralds,
+        }
 
 
 def _account(arrivals: list[tuple[int, int, int]], sent: int) -> dict[str, float]:
@@ -162,9 +202,8 @@ def _sink(port: int, count: int) -> None:
         _say("listening")
         while True:
             ready = selector.select(_QUIET_S)
-            for key, _ in ready:
-                _take(selector, key.fileobj, datagrams, listener, sink)  # type: ignore[arg-type]
-            if not ready and not told and sink.has_begun:
+            ended = [_take(selector, key.fileobj, datagrams, listener, sink) for key, _ in ready]  # type: ignore[arg-type]
+            if (any(ended) or not ready) and not told and sink.has_begun:
                 told = True
                 _say("measured " + json.dumps(sink.measured()))
 
@@ -175,7 +214,8 @@ def _take(
     datagrams: socket.socket,
     listener: socket.socket,
     sink: _Sink,
-) -> None:
+) -> bool:
+    """Take in what has come; whether it was the end of a stream."""
     if ready is listener:
         selector.register(listener.accept()[0], selectors.EVENT_READ)
     elif ready is datagrams:
@@ -184,8 +224,11 @@ def _take(
     elif data := ready.recv(1 << 18):
         sink.stream(data, time.monotonic_ns())
     else:
+        sink.end(ready)
         selector.unregister(ready)
         ready.close()
+        return True
+    return False
 
 
 def _say(line: str) -> None:

@@ -82,7 +82,7 @@ FIELDS: Mapping[Event, Fields] = {
             "destroy", "filter", "freeze", "impair", "kill", "link", "mislead", "renumber", "start", "stop", "thaw"
         }),
         "began_ns": int, "signal": str, "grace_s": float, "mechanism": frozenset({"queue", "netem"}),
-        "rules": frozenset({"nft", "iptables"}), **_FAULT,
+        "rules": frozenset({"nft", "iptables"}), "cut": frozenset({"queue", "netem"}), **_FAULT,
     },
     Event.WITNESSED: {
         "by": frozenset({"counter", "link", "address", "sockets", "query", "queue", "netem"}), "sockets": int,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from midsession.core.plan import Plan
-from midsession.faults.base import Fault
+from midsession.faults.base import Ability, Fault
 from midsession.registry import Registry
 
 FAULTS: Mapping[str, type[Fault]] = Registry(
@@ -31,10 +31,14 @@ def build(verb: str, args: Mapping[str, Any]) -> Fault:
     return FAULTS[verb](**{key: tuple(value) if isinstance(value, list) else value for key, value in args.items()})
 
 
+def needed_abilities(plan: Plan) -> frozenset[Ability]:
+    """What agents must be able to do for the steps of the plan."""
+    return frozenset(ability for fault in _of(plan) for ability in fault.abilities())
+
+
 def looked_up(plan: Plan) -> frozenset[str]:
     """The services whose names clients look up at every connect, because of a step of the plan."""
-    faults = [build(step.verb, step.args) for step in plan.timeline if step.verb in FAULTS]
-    return frozenset(name for fault in faults for name in fault.looked_up())
+    return frozenset(name for fault in _of(plan) for name in fault.looked_up())
 
 
 def broken_networks(plan: Plan) -> frozenset[str]:
@@ -42,5 +46,8 @@ def broken_networks(plan: Plan) -> frozenset[str]:
 
     Their agents need power over it (see `Fault.abilities`); nobody else's does.
     """
-    faults = [build(step.verb, step.args) for step in plan.timeline if step.verb in FAULTS]
-    return frozenset(place for fault in faults if fault.abilities() for place in fault.places(plan))
+    return frozenset(place for fault in _of(plan) if fault.abilities() for place in fault.places(plan))
+
+
+def _of(plan: Plan) -> list[Fault]:
+    return [build(step.verb, step.args) for step in plan.timeline if step.verb in FAULTS]

@@ -21,9 +21,10 @@ SERVICE: frozenset[TargetKind] = frozenset({"service"})
 ANY: frozenset[TargetKind] = SERVICE | {"client group"}
 SESSIONS: frozenset[TargetKind] = frozenset({"client group", "client"})
 
-Ability = Literal["filter", "links", "sockets", "queue", "shape", "names", "addresses"]
-"""What an agent may be able to do to its host's network: filter packets, switch interfaces, destroy sockets, have a
-queue of packets, shape its link (by that queue, or by the kernel), answer for its resolver, give it another address."""
+Ability = Literal["filter", "packets", "links", "sockets", "queue", "shape", "names", "addresses"]
+"""What an agent may be able to do to its host's network: filter packets, tell the single packets of the wire apart in
+that, switch interfaces, destroy sockets, have a queue of packets, shape its link (by that queue, or by the kernel),
+answer for its resolver, give it another address."""
 
 
 @dataclass(frozen=True, slots=True)

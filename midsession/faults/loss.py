@@ -22,6 +22,9 @@ class Loss(PacketFault):
     and make up `rate` of all packets in the long run: a Gilbert model of two states, in whose bad one everything is
     lost (RFC 3611 calls such runs bursts), drawn from the run's seed.
 
+    A packet is what goes over a wire, no larger than the MTU: a stream that its sender's kernel leaves in pieces of
+    64 KiB is cut before it is counted, and of a datagram that comes in fragments each one counts.
+
     No byte of a stream is missing in the end; it comes later. For losses on the way from a server to its clients, make
     the clients the target: packets are dropped where they arrive, since a sender is told of a loss in its own host.
 
@@ -30,6 +33,7 @@ class Loss(PacketFault):
     """
 
     verb = "loss"
+    needs = frozenset({"filter", "packets"})
 
     rate_share: float | None = None
     every: int | None = None
@@ -58,7 +62,7 @@ class Loss(PacketFault):
 
     def abilities(self) -> frozenset[Ability]:
         """Bursts are an impairment of the link, all else is a rule."""
-        return self.needs if self.burst is None else frozenset({"shape"})
+        return self.needs if self.burst is None else frozenset({"shape", "packets"})
 
     def rule(self, step: str, scene: Scene) -> Filter:
         """Drop some of what arrives."""

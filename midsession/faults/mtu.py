@@ -13,15 +13,17 @@ from midsession.faults.packets import PacketFault
 class Mtu(PacketFault):
     """Packets of more than `size` bytes (IP header included) vanish on their way to the target; smaller ones arrive.
 
-    A path whose MTU is smaller than both ends believe, with a firewall that eats the ICMP messages that would say so
-    (RFC 2923, 2.1): connects and short messages work, long ones hang until a timeout. What is too long is sent again
-    for ever, and arrives after the heal.
+    It is a path whose MTU is smaller than both ends believe, with a firewall that eats the ICMP messages that would say
+    so (RFC 2923, 2.1): connects and short messages work, long ones hang until a timeout. What is too long is sent again
+    for ever, and arrives after the heal. As on a wire, it is segments of a stream and fragments of a datagram that are
+    long or short, not what their sender has handed over in one piece.
 
     It took effect when the rule's counter shows the first packet dropped, on each of the target's hosts. Healing takes
     the rule out.
     """
 
     verb = "mtu"
+    needs = frozenset({"filter", "packets"})
 
     size_bytes: int
 

@@ -30,6 +30,7 @@ WITHIN_VARIABLE = "MIDSESSION_TESTBED_WITHIN"
 FLEET_READY_WITHIN_S = 30.0
 _ABILITIES = {
     "filter": "filter packets",
+    "packets": "tell single packets apart",
     "links": "switch interfaces",
     "sockets": "destroy sockets",
     "queue": "have a queue of packets",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 HOSTS, CONTAINERS = "hosts", "containers"
 """What a plan may need besides the abilities of agents: hosts of the run's own; programs in containers of their own."""
-_NETWORK = frozenset({"filter", "links", "sockets", "queue", "shape"})
+_NETWORK = frozenset({"filter", "packets", "links", "sockets", "queue", "shape"})
 """The abilities (see `midsession.faults.base`) of agents that may change the network of their hosts."""
 
 

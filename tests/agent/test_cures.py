@@ -74,6 +74,12 @@ SABOTAGES: list[tuple[str, Request, Request, str]] = [
     (RULES_STAY, Filter(id=0, fault="cut", own=OWN, which="live"), Unfilter(id=0, fault="cut"), "chain input_cut"),
     (STAGE_STAYS, DELAY, Mend(id=0, fault="slow"), "packets still go through it"),
     (QUEUE_RULES_STAY, DELAY, Mend(id=0, fault="slow"), "2 rules send packets to the queue, where 0 should"),
+    (
+        QUEUE_RULES_STAY,
+        Filter(id=0, fault="tenth", own=OWN, every=10, direction="to"),
+        Unfilter(id=0, fault="tenth"),
+        "1 rules send packets to the queue, where 0 should",
+    ),
     (PACKETS_STAY, Impair(id=0, fault="held", own=OWN, how=Hold()), Mend(id=0, fault="held"), "1 packets are still"),
     (TABLE_STAYS, Mislead(id=0, fault="lie", name="server"), Unmislead(id=0, fault="lie"), "ip midsession_lie leads"),
     (
@@ -110,7 +116,7 @@ def begun(agent: Agent, folder: Path) -> TestConductor:
     for end in ("lo", "e0", "e1"):
         inside(agent, "ip", "link", "set", end, "up")
     conductor.start(WAIT)
-    conductor.ask(Prepare(id=0, abilities=["filter", "queue"]))
+    conductor.ask(Prepare(id=0, abilities=["filter", "packets"]))
     return conductor
 
 
@@ -140,7 +146,7 @@ def test_cures_that_are_left_alone_leave_nothing(namespace: Agent, tmp_path: Pat
     for fault, cure in pairs:
         conductor.ask(fault)
         conductor.ask(cure)
-    assert len([record for record in conductor.book() if record.event == "healed"]) == len(pairs) == 7
+    assert len([record for record in conductor.book() if record.event == "healed"]) == len(pairs) == 8
     conductor.ask(Configure(id=0, run="again", host="server", seed=1, plan="p"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,29 @@ def test_what_is_prepared_is_empty(agent: Agent, conductor: TestConductor) -> No
     conductor.ask(Prepare(id=0, abilities=["filter", "links"]))
     assert (names(agent, "table"), names(agent, "chain")) == (["midsession"], ["input", "output"])
     assert [item for item in ruleset(agent) if "rule" in item or "counter" in item or "set" in item] == []
+
+
+def test_where_packets_are_counted_they_are_cut_before(agent: Agent, conductor: TestConductor) -> None:
+    """A host whose testbed has not seen to it leads them through its queue, which cuts them, and then to the rules."""
+    conductor.ask(Prepare(id=0, abilities=["filter", "packets"]))
+    assert {"input", "output", "prerouting", "pieces"} <= set(names(agent, "chain"))
+    assert not led(agent)
+    conductor.ask(cut("tenth", direction="to", every=10))
+    one = led(agent)
+    conductor.ask(cut("gone", direction="to"))
+    assert one == led(agent) > 0
+    assert {r.fields["fault"]: r.fields.get("cut") for r in conductor.book() if r.event == "injected"} == {
+        "tenth": "queue",
+        "gone": None,
+    }
+    assert conductor.ask(Unfilter(id=0, fault="tenth")) == {"packets": 0, "bytes": 0, "seen": 0}
+    assert not led(agent)
+
+
+def led(agent: Agent) -> int:
+    """How many rules lead packets to a queue, as nft and iptables see them."""
+    by_nft = re.findall(r"\bqueue (?:num|flags|to)\b", inside(agent, "nft", "list", "ruleset"))
+    return len(by_nft) + inside(agent, "iptables-save").count("NFQUEUE")
 
 
 def test_faults_stack_and_heal_one_by_one(agent: Agent, conductor: TestConductor) -> None:

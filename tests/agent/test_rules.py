@@ -68,11 +68,15 @@ CHAINS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
     ),
     (
         {"over_bytes": 600, "every": 10, "direction": "to"},
-        {"input": [f"{IN} ip length > 600 counter name seen_cut numgen inc mod 10 9 counter name hit_cut drop"]},
+        {"prerouting": [f"{IN} ip length > 600 counter name seen_cut numgen inc mod 10 9 counter name hit_cut drop"]},
     ),
     (
         {"share": 0.05, "direction": "to"},
-        {"input": [f"{IN} counter name seen_cut numgen random mod 1000000 < 50000 counter name hit_cut drop"]},
+        {"prerouting": [f"{IN} counter name seen_cut numgen random mod 1000000 < 50000 counter name hit_cut drop"]},
+    ),
+    (
+        {"share": 1.0, "direction": "to"},
+        {"input": [f"{IN} counter name seen_cut counter name hit_cut drop"]},
     ),
     (
         {"idle_s": 5.0, "direction": "to", "act": "reset"},
@@ -136,6 +140,10 @@ def test_open_connections_are_a_set_of_its_own(asked: dict[str, Any], name: str,
         {"act": "reset"},
         {"act": "reset", "which": "live", "direction": "to"},
         {"act": "reset", "which": "request", "direction": "from"},
+        {"every": 10},
+        {"share": 0.5, "direction": "from"},
+        {"over_bytes": 600, "direction": "to", "act": "reset", "which": "request"},
+        {"packets": [3], "direction": "to", "idle_s": 1.0},
     ],
 )
 def test_what_can_be_no_rule_is_refused(asked: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from midsession.agent.network import line as lines
-from midsession.agent.network.impairment import Bursts, Corrupt, Delay, Duplicate, Hold, Impairment, Rate, Reorder
+from midsession.agent.network.impairment import Bursts, Corrupt, Cut, Delay, Duplicate, Hold, Impairment, Rate, Reorder
 from midsession.agent.network.line import Line
 from midsession.agent.network.nfqueue import OUTPUT, PREROUTING
 from midsession.agent.network.stages import Packet, stage_of
@@ -199,6 +199,16 @@ def test_what_is_held_comes_at_once_and_in_order() -> None:
     assert road.line.due() is None
     assert road.line.remove("0", road.now)["packets"] == 100
     assert road.out == [(number, road.now) for number in range(1, 101)]
+
+
+def test_where_packets_are_only_cut_nothing_else_happens_to_them() -> None:
+    """The kernel cuts them on their way here."""
+    road = Road(Cut())
+    road.send(5, gap_s=0.01)
+    assert road.order == [1, 2, 3, 4, 5]
+    assert delays(road, 0.01) == pytest.approx([0.0] * 5)
+    assert not road.line.stages["0"].proven
+    assert road.line.remove("0", road.now) == {"packets": 0, "seen": 5}
 
 
 def test_impairments_stack_and_are_healed_each_by_itself() -> None:

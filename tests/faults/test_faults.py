@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -12,8 +12,9 @@ from midsession.agent.protocol import Destroy, Filter, Freeze, Impair, Kill, Lin
 from midsession.core.plan import ClientPlan, Connect, GroupPlan, Instruction, Plan, Repeat
 from midsession.core.record import Event, Record
 from midsession.faults import FAULTS, build
-from midsession.faults.base import Fault, Move, Rest, StartProgram, Unfit
+from midsession.faults.base import Ability, Fault, Move, Rest, StartProgram, Unfit
 from midsession.runner import FAULT_EVENTS
+from midsession.testbeds.registry import TESTBEDS
 
 OWN, TALKERS = "10.0.0.2", ["10.0.1.2", "10.0.1.3"]
 
@@ -361,3 +362,10 @@ def test_a_name_is_lied_about_wherever_a_client_may_ask_for_it() -> None:
         name: list(build("dns", {"target": name, "says": "nxdomain"}).places(plan)) for name in ("server", "spare")
     }
     assert asked == {"server": ["talkers", "others"], "spare": ["talkers"]}
+
+
+def test_what_a_fault_may_need_is_to_be_had_somewhere() -> None:
+    """Each ability is offered by a testbed of the table: else the fault could be injected nowhere."""
+    offered = frozenset[str]().union(*(entry.offers for entry in TESTBEDS.values()))
+    assert len(get_args(Ability)) >= 8
+    assert set(get_args(Ability)) <= offered

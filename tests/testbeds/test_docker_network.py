@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from midsession.calibration import CASES, calibrate
 from midsession.core.plan import Plan
 from midsession.door import Bench
 from midsession.faults import FAULTS, build
@@ -19,6 +20,7 @@ from midsession.testbeds.docker import DockerTestbed
 from midsession.testbeds.docker.engine import Engine
 from midsession.testbeds.docker.sweep import PROJECT
 from tests.faults.test_contract import LIES, LOOKED_UP
+from tests.faults.test_packets import perform as datagrams
 
 pytestmark = pytest.mark.docker
 
@@ -94,6 +96,25 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.R
     with asyncio.Runner() as loop:
         yield loop, bench
         loop.run(bench.shut())
+
+
+def test_packets_are_those_of_the_wire(tmp_path: Path) -> None:
+    """Of a stream that comes in pieces of 64 KiB, exactly these segments are lost, and none that is short enough."""
+    names = ("each tenth lost of a stream", "two lost of a stream", "mtu")
+    cases = [case for case in CASES if case.name in names]
+    outcomes = calibrate(DockerTestbed(state=tmp_path), cases, lambda _: None)
+    assert len(outcomes) == len(names)
+    assert [(o.case.name, o.broken, o.measured, o.why) for o in outcomes if not o.kept] == []
+
+
+def test_fragments_are_packets(docker: tuple[asyncio.Runner, Bench], tmp_path: Path) -> None:
+    """Though connection tracking, which Docker's resolver needs, puts a datagram together before most rules see it."""
+    run, said = datagrams(docker, tmp_path, "loss: {target: echo, with: asker, every: 15}", 4000)
+    (healed,) = run.events("healed")
+    assert (said, healed.fields["packets"], healed.fields["seen"]) == ("answered 4", 1, 15)
+    run, said = datagrams(docker, tmp_path, "mtu: {target: echo, size: 1500B}", 4000)
+    (healed,) = run.events("healed")
+    assert (said, healed.fields["packets"]) == ("answered 5", 0)
 
 
 def test_there_are_networks_to_break() -> None:

@@ -3,6 +3,10 @@
 Packets are dropped before the program's TCP sees them, or after it has sent them. `live` connections are listed by the
 kernel at the moment of the fault, address by address, rather than left to connection tracking: that begins to track
 when its first rule is loaded, and takes an old connection for a new one.
+
+A sender on the same machine leaves up to 64 KiB of a stream in one piece, for a network card to cut that is not there
+(GSO), and a rule meets the piece. Where single packets count they must have been cut before: by the testbed (the agent
+is told so), else by the queue, which has the kernel cut what it sends there (nfqnl_enqueue_packet).
 """
 
 from __future__ import annotations
@@ -12,13 +16,14 @@ from typing import Any
 
 from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
-from midsession.agent.hostrun import HostRun
+from midsession.agent.hostrun import HostRun, Mechanism
 from midsession.agent.loop import Loop, Timer
-from midsession.agent.network import sockets
-from midsession.agent.network.rules import Connection, Rules, rules
+from midsession.agent.network import impair, sockets
+from midsession.agent.network.impairment import Cut
+from midsession.agent.network.rules import Connection, Rules, counts_packets, rules
 from midsession.agent.network.ruleset import Ruleset
 from midsession.agent.procfs import now_ns
-from midsession.agent.protocol import Filter, Unfilter
+from midsession.agent.protocol import Filter, Impair, Unfilter
 from midsession.agent.say import say
 
 _LOOKS_PER_WAIT = 8
@@ -28,11 +33,24 @@ _SOONEST_LOOK_S, _LATEST_LOOK_S = 0.001, 0.016
 _AFTER_REFUSAL_S = 1.0
 
 _REHEARSAL = Filter(id=0, fault="rehearsal", own="127.0.0.1", peers=["127.0.0.1"], which="live")
+_REHEARSAL_OF_PACKETS = Filter(id=0, fault="rehearsal", own="127.0.0.1", direction="to", every=2)
 
 
 def prepare(agent: Agent) -> None:
     """Have everything ready, so that a fault has to add nothing but its rules."""
-    _ruleset(agent.run_under_way()).rehearse(rules(_REHEARSAL, _connections(_REHEARSAL)))
+    _rehearse(agent, _REHEARSAL)
+
+
+def prepare_packets(agent: Agent) -> None:
+    """The same where packets are counted; those that rules count have the abilities `filter` and `packets`."""
+    if agent.run_under_way().ruleset is not None:
+        _rehearse(agent, _REHEARSAL_OF_PACKETS)
+    if not agent.packets_are_cut:
+        impair.prepare(agent)
+
+
+def _rehearse(agent: Agent, ask: Filter) -> None:
+    _ruleset(agent.run_under_way()).rehearse(rules(ask, _connections(ask)))
 
 
 def put(agent: Agent, ask: Filter, _answer: Answer) -> dict[str, Any]:
@@ -41,10 +59,16 @@ def put(agent: Agent, ask: Filter, _answer: Answer) -> dict[str, Any]:
     if host.is_broken(ask.fault):
         raise Refused(f"{ask.fault} is in force already")
     ruleset, wanted = _ruleset(host), rules(ask, _connections(ask))
+    cutter = _cut(agent, host, ask)
     began_ns = now_ns()
-    ruleset.put(wanted)
-    host.injected(ask.fault, "filter", began_ns, now_ns())
-    meter = _Meter(agent.loop, host, ruleset, wanted)
+    try:
+        ruleset.put(wanted)
+    except Refused:
+        if cutter is not None:
+            cutter.take(ask.fault)
+        raise
+    host.injected(ask.fault, "filter", began_ns, now_ns(), **({"cut": cutter.name} if cutter is not None else {}))
+    meter = _Meter(agent.loop, host, ruleset, wanted, cutter)
     host.broken(ask.fault, meter.end, meter.remains)
     return {}
 
@@ -55,6 +79,15 @@ def take(agent: Agent, ask: Unfilter, _answer: Answer) -> dict[str, Any]:
 
 
 VERBS: dict[type[Any], Any] = {Filter: put, Unfilter: take}
+
+
+def _cut(agent: Agent, host: HostRun, ask: Filter) -> Mechanism | None:
+    """What cuts the packets that the rules are to count; None: nothing has to. Raises Refused."""
+    if agent.packets_are_cut or not counts_packets(ask):
+        return None
+    cutter = impair.mechanism(agent, host)
+    cutter.put(Impair(id=0, fault=ask.fault, own=ask.own, peers=ask.peers, direction="to", how=Cut()), key="")
+    return cutter
 
 
 def _ruleset(host: HostRun) -> Ruleset:
@@ -74,23 +107,30 @@ def _connections(ask: Filter) -> Iterator[Connection]:
 class _Meter:
     """Reads a fault's counters until a packet was hit, and writes `witnessed` then."""
 
-    def __init__(self, loop: Loop, host: HostRun, ruleset: Ruleset, watched: Rules) -> None:
-        self._loop, self._host, self._ruleset, self._rules = loop, host, ruleset, watched
+    def __init__(
+        self, loop: Loop, host: HostRun, ruleset: Ruleset, watched: Rules, cutter: Mechanism | None = None
+    ) -> None:
+        self._loop, self._host, self._ruleset, self._rules, self._cutter = loop, host, ruleset, watched, cutter
         self._proven = False
+        self._last: dict[str, int] | None = None
+        """What was counted when the rules were taken out."""
         self._began_ns = now_ns()
         self._timer: Timer = loop.later(_SOONEST_LOOK_S, self._look)
 
     def end(self) -> dict[str, Any]:
-        """The cure: count once more, then take the rules out; the last counts."""
+        """The cure: count once more, then take the rules out; the last counts. May be asked for again."""
         self._timer.cancel()
-        counts = self._count()
-        self._ruleset.take(self._rules)
-        return counts
+        if self._last is None:
+            counts = self._count()
+            self._ruleset.take(self._rules)
+            self._last = counts
+        return self._last if self._cutter is None else {**self._cutter.take(self._rules.fault), **self._last}
 
     def remains(self) -> str:
         """What the kernel still has of the rules."""
-        left = self._ruleset.remains_of(self._rules.fault)
-        return f"the kernel has its {', '.join(left)}" if left else ""
+        if left := self._ruleset.remains_of(self._rules.fault):
+            return f"the kernel has its {', '.join(left)}"
+        return "" if self._cutter is None else self._cutter.remains_of(self._rules.fault)
 
     def _look(self) -> None:
         wait_s = (now_ns() - self._began_ns) / 1e9 / _LOOKS_PER_WAIT

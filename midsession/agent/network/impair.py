@@ -20,7 +20,7 @@ from midsession.core.plan import substream
 
 def prepare(agent: Agent) -> None:
     """Have the mechanism ready, so that an impairment has to add nothing but itself."""
-    _mechanism(agent, agent.run_under_way())
+    mechanism(agent, agent.run_under_way())
 
 
 def put(agent: Agent, ask: Impair, _answer: Answer) -> dict[str, Any]:
@@ -28,12 +28,12 @@ def put(agent: Agent, ask: Impair, _answer: Answer) -> dict[str, Any]:
     host = agent.run_under_way()
     if host.is_broken(ask.fault):
         raise Refused(f"{ask.fault} is in force already")
-    mechanism = _mechanism(agent, host)
+    its = mechanism(agent, host)
     began_ns = now_ns()
-    facts = mechanism.put(ask, substream(host.seed, "link", f"{host.name}/{ask.fault}"))
-    host.injected(ask.fault, "impair", began_ns, now_ns(), mechanism=mechanism.name, **facts)
-    host.broken(ask.fault, lambda: mechanism.take(ask.fault), lambda: mechanism.remains_of(ask.fault))
-    return {"mechanism": mechanism.name}
+    facts = its.put(ask, substream(host.seed, "link", f"{host.name}/{ask.fault}"))
+    host.injected(ask.fault, "impair", began_ns, now_ns(), mechanism=its.name, **facts)
+    host.broken(ask.fault, lambda: its.take(ask.fault), lambda: its.remains_of(ask.fault))
+    return {"mechanism": its.name}
 
 
 def take(agent: Agent, ask: Mend, _answer: Answer) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def take(agent: Agent, ask: Mend, _answer: Answer) -> dict[str, Any]:
 VERBS: dict[type[Any], Any] = {Impair: put, Mend: take}
 
 
-def _mechanism(agent: Agent, host: HostRun) -> Mechanism:
+def mechanism(agent: Agent, host: HostRun) -> Mechanism:
     """The one of this run, chosen at the first need. Raises Refused where there is none."""
     if host.mechanism is None:
         try:

@@ -75,5 +75,9 @@ class Hold(_Impairment, frozen=True, kw_only=True, tag="hold"):
     """Every packet waits for the end of it; then all come at once, in their order."""
 
 
-Impairment = Delay | Reorder | Duplicate | Corrupt | Bursts | Rate | Hold
+class Cut(_Impairment, frozen=True, kw_only=True, tag="cut"):
+    """Nothing, but that packets which the sender left in one piece are cut to the MTU, as on a wire."""
+
+
+Impairment = Delay | Reorder | Duplicate | Corrupt | Bursts | Rate | Hold | Cut
 """Any of them; the tag says which."""

@@ -5,6 +5,10 @@ not hit, so that the faults after them are asked too: a packet that one fault dr
 
 What a host sends to itself, also to its address on the network, passes by way of `lo` and is never hit or counted: no
 path lies between the two ends that could be broken, and it would be a witness of nothing.
+
+Where single packets count, by number or by length, the chain for those `to` this host is another one, which fragments
+meet one by one. Whether what comes there is a packet as it was on the wire, and not many that the sender left in one
+piece (GSO), is not for a rule to say, see `midsession.agent.network.filter`.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from midsession.agent.answer import Refused
 from midsession.agent.protocol import Filter
@@ -28,8 +33,7 @@ Connection = tuple[str, int, int]
 """An open TCP connection as a host's rules know it: the peer's address, the peer's port, our own port."""
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """How a packet that goes one way names the two ends: nftables' words for its own and its peer's side.
 
     `interface` is where it comes in or goes out: `lo` for what the host sends to itself, whatever addresses it bears.
@@ -49,6 +53,7 @@ class Way:
 
 
 TO = Way("input", "iifname", "daddr", "dport", "saddr", "sport")
+TO_AS_SENT = TO._replace(hook="prerouting")
 FROM = Way("output", "oifname", "saddr", "sport", "daddr", "dport")
 _WAYS = {"both": (TO, FROM), "to": (TO,), "from": (FROM,)}
 
@@ -81,12 +86,20 @@ def rules(ask: Filter, there: Iterable[Connection]) -> Rules:
         raise Refused(f"a step cannot be called {ask.fault!r}")
     if ask.act == "reset" and ask.idle_s is None and (ask.direction, ask.which) not in _CAN_BE_REFUSED:
         raise Refused("only what asks for a connection, or is of one that was forgotten, can be answered with RST")
+    if counts_packets(ask) and (ask.direction, ask.act, ask.idle_s) != ("to", "drop", None):
+        raise Refused("single packets can be chosen only where they arrive, and dropped there")
     sets = {}
     if ask.connections is not None or ask.which == "live":
         sets[f"live_{ask.fault}"] = _set("", there if ask.connections is None else ask.connections)
     if ask.idle_s is not None:
         sets[f"known_{ask.fault}"] = _set(_expiry(ask.idle_s), there)
-    return Rules(ask.fault, {way.hook: _chain(way, ask) for way in _WAYS[ask.direction]}, sets)
+    ways = (TO_AS_SENT,) if counts_packets(ask) else _WAYS[ask.direction]
+    return Rules(ask.fault, {way.hook: _chain(way, ask) for way in ways}, sets)
+
+
+def counts_packets(ask: Filter) -> bool:
+    """Whether it is about single packets, by their number or their length."""
+    return bool(ask.over_bytes is not None or _sample(ask))
 
 
 _CAN_BE_REFUSED = {("to", "request"), ("to", "opening")}

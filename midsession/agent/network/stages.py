@@ -326,6 +326,17 @@ class HoldStage(Stage):
             self.onward(packet, now)
 
 
+class CutStage(Stage):
+    """`impairment.Cut`: the kernel has done it before a packet comes here. It has no effect that could be proven."""
+
+    def __init__(self, ask: impairment.Cut, key: str) -> None:
+        super().__init__()
+
+    def take(self, packet: Packet, now: float) -> None:
+        self.counts["seen"] += 1
+        self.onward(packet, now)
+
+
 _STAGES: Mapping[type[impairment.Impairment], Callable[..., Stage]] = {
     impairment.Delay: DelayStage,
     impairment.Reorder: ReorderStage,
@@ -334,6 +345,7 @@ _STAGES: Mapping[type[impairment.Impairment], Callable[..., Stage]] = {
     impairment.Bursts: BurstsStage,
     impairment.Rate: RateStage,
     impairment.Hold: HoldStage,
+    impairment.Cut: CutStage,
 }
 
 

@@ -22,7 +22,7 @@ from midsession.agent.network import nft
 from midsession.agent.protocol import Configure
 from midsession.core.plan import CommandService, Plan, ReferenceService
 from midsession.errors import EnvironmentLacks, HarnessError
-from midsession.faults import looked_up
+from midsession.faults import looked_up, needed_abilities
 from midsession.programs import programs_directory
 from midsession.testbeds import Inbox
 from midsession.testbeds.hosts import AgentHost, by_role
@@ -120,7 +120,8 @@ class NetnsTestbed:
         assert self._warm is not None
         keep = [*needed_paths(), *(s.cwd for s in plan.services if isinstance(s, CommandService) and s.cwd)]
         pairs = [socket.socketpair() for _ in range(len(hosts) + 1)]
-        order = WorldOrder(list(hosts), str(directory.resolve()), keep, self._limits, os.getcwd())
+        cut = "packets" in needed_abilities(plan)
+        order = WorldOrder(list(hosts), str(directory.resolve()), keep, self._limits, os.getcwd(), cut)
         try:
             self._warm.order(order, [theirs.fileno() for _, theirs in pairs])
         finally:

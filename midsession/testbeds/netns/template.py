@@ -11,8 +11,8 @@ from midsession.agent.serve import serve
 from midsession.testbeds.netns import kernel, warm, world
 
 
-def _agent(stream: int, service: str) -> None:
-    serve(stream, os.dup(stream), service, spawn=warm.spawn)
+def _agent(stream: int, service: str, packets_are_cut: bool) -> None:
+    serve(stream, os.dup(stream), service, spawn=warm.spawn, packets_are_cut=packets_are_cut)
 
 
 def main() -> NoReturn:

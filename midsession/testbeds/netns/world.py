@@ -59,6 +59,7 @@ class HostOrder(msgspec.Struct, frozen=True):
 
 class WorldOrder(msgspec.Struct, frozen=True):
     """A world to make. `directory` stays writable; `keep` are paths that programs need though they may be covered.
+    `cut`: packets come to its hosts as they would over a wire, which costs their kernel more than to hand over 64 KiB.
 
     With it come the descriptors: `status`, then one per host.
     """
@@ -69,6 +70,7 @@ class WorldOrder(msgspec.Struct, frozen=True):
     limits: Limits
     cwd: str
     """Where hosts work unless they are told otherwise: where the run was called. The warm process may be elsewhere."""
+    cut: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,8 +84,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     refused: str = ""
 
 
-Agent = Callable[[int, str], None]
-"""Serve as the agent of a host: (descriptor of the conductor's stream, service)."""
+Agent = Callable[[int, str, bool], None]
+"""Serve as the agent of a host: (descriptor of the conductor's stream, service, whether packets come to it cut)."""
 
 
 def template(orders: socket.socket, agent: Agent) -> None:
@@ -156,7 +158,7 @@ def _init(order: WorldOrder, fds: list[int], agent: Agent) -> None:
         os.close(fd)
     for porter in porters:
         porter.wait("left its namespaces")
-    _wire([porter.pid for porter in porters])
+    _wire([porter.pid for porter in porters], order.cut)
     kernel.set_up("br0", WORLD_ADDRESS, NETMASK)
     for porter in porters:
         porter.go()
@@ -182,14 +184,16 @@ def _live(status: int, service: socket.socket, names: Names) -> None:
                 service.sendto(response, asker)
 
 
-def _wire(pids: list[int]) -> None:
+def _wire(pids: list[int], cut: bool) -> None:
     """One bridge, one veth pair per host whose far end is `eth0` in the host's namespace. One call of iproute2.
 
-    No forward delay: a SYN that the bridge swallows while it learns costs its sender a second.
+    No forward delay: a SYN that the bridge swallows while it learns costs its sender a second. What leaves the bridge
+    is `cut` by the kernel where the device says that it can take but one segment at a time (gso_features_check).
     """
+    most = " gso_max_segs 1" if cut else ""
     lines = ["link add br0 type bridge forward_delay 0 stp_state 0", "link set br0 up"]
     for number, pid in enumerate(pids, 1):
-        lines.append(f"link add h{number} type veth peer name eth0 netns {pid}")
+        lines.append(f"link add h{number}{most} type veth peer name eth0 netns {pid}")
         lines.append(f"link set h{number} master br0 up")
     done = subprocess.run(["ip", "-batch", "-"], input="\n".join(lines).encode(), capture_output=True, check=False)
     if done.returncode:
@@ -252,4 +256,4 @@ def _serve(host: HostOrder, stream: int, status: int, steps: socket.socket, orde
     steps.send(b".")
     steps.close()
     os.close(status)
-    agent(stream, host.service)
+    agent(stream, host.service, order.cut)
