@@ -105,6 +105,47 @@ def test_delays_lie_as_their_distribution_says(ask: Delay, spread_s: float) -> N
     assert min(found) >= 0
 
 
+@pytest.mark.parametrize(
+    ("ask", "spread_s"),
+    [
+        (Delay(latency_s=0.02, jitter_s=0.015), 0.015 / 3**0.5),
+        (Delay(latency_s=0.05, jitter_s=0.01, distribution="normal"), 0.01),
+    ],
+)
+@pytest.mark.parametrize("gap_s", [0.0005, 0.005])
+def test_dense_traffic_has_the_jitter_that_was_asked_for(ask: Delay, spread_s: float, gap_s: float) -> None:
+    """Mean, median and standard deviation, though packets keep their order: not the longest of the delays for all."""
+    road = Road(ask)
+    road.send(round(30 / gap_s), gap_s=gap_s)
+    road.wait(1)
+    found = delays(road, gap_s)
+    assert road.order == sorted(road.order)
+    assert statistics.fmean(found) == pytest.approx(ask.latency_s, abs=0.06 * ask.jitter_s)
+    assert statistics.median(found) == pytest.approx(ask.latency_s, abs=0.09 * ask.jitter_s)
+    assert statistics.pstdev(found) == pytest.approx(spread_s, rel=0.06)
+
+
+def test_a_long_tail_holds_up_what_is_right_behind() -> None:
+    """Which is what `pareto` is said to do to dense traffic: the mean is somewhat higher, the median as it should be."""
+    road = Road(Delay(latency_s=0.1, jitter_s=0.01, distribution="pareto"))
+    road.send(60_000, gap_s=0.001)
+    road.wait(10)
+    found = delays(road, 0.001)
+    assert 0.0995 < statistics.fmean(found) < 0.1035
+    assert statistics.median(found) == pytest.approx(0.1 + 0.01 * (0.5 ** (-1 / 3) - 1.5) / 0.75**0.5, abs=0.001)
+
+
+def test_a_delay_is_one_for_all_packets_of_a_time() -> None:
+    """However many there are: the road is longer or shorter, not a packet's luck."""
+    ask = Delay(latency_s=0.05, jitter_s=0.02)
+    sparse, dense = Road(ask), Road(ask)
+    sparse.send(100, gap_s=0.05)
+    dense.send(1000, gap_s=0.005)
+    for road in (sparse, dense):
+        road.wait(1)
+    assert delays(sparse, 0.05) == pytest.approx(delays(dense, 0.005)[::10], abs=1e-6)
+
+
 def test_jitter_overtakes_nobody_and_is_the_same_for_the_same_seed() -> None:
     """Of the same two hosts; and the other direction has draws of its own."""
     ask = Delay(latency_s=0.05, jitter_s=0.05)

@@ -24,7 +24,8 @@ class Delay(_Impairment, frozen=True, kw_only=True, tag="delay"):
     """Each packet waits `latency_s`, give or take `jitter_s`; none overtakes another of the same two hosts.
 
     `uniform`: anything between latency - jitter and latency + jitter. `normal` and `pareto`: mean latency, standard
-    deviation jitter, and never less than nothing.
+    deviation jitter, and never less than nothing. The delay changes with time, smoothly, and is one for all packets
+    that come at the same time: those that are six times the jitter apart have delays that are drawn each for itself.
     """
 
     latency_s: float

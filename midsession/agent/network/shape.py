@@ -2,11 +2,13 @@
 
 Each impairment has an interface of its own in each direction (ifb), to which packets are redirected on their way in or
 out, and on which the kernel impairs them; so only those of the two hosts are touched, and what is lost there is not
-told to the sender. What netem has no counter for cannot be proven, and is refused: it needs the queue. Differences: two
-impairments do not stack for the same packets, draws are the kernel's own, and when one is healed, what is held arrives
-in its time, behind what is sent meanwhile (netem cannot be emptied in order).
+told to the sender. What netem has no counter for cannot be proven, and is refused: it needs the queue. So does jitter:
+netem draws a delay for each packet, so that either they overtake each other, or (with `rate`) each waits for the one
+before it, and dense traffic has but the longest of the delays. Differences: two impairments do not stack for the same
+packets, draws are the kernel's own, and when one is healed, what is held arrives in its time, behind what is sent
+meanwhile (netem cannot be emptied in order).
 
-Sources: tc-netem(8), tc-tbf(8), net/sched/sch_netem.c (with `rate`, a packet never overtakes the one before it).
+Sources: tc-netem(8), tc-tbf(8), net/sched/sch_netem.c (netem_enqueue).
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ from midsession.agent.say import say
 _LOOK_S = 0.05
 _AFTER_REFUSAL_S = 1.0
 _MOST_PACKETS = 1_000_000
-_NO_RATE = "100gbit"
 _LEAST_BURST_BYTES = 3028
 """Two packets of an Ethernet."""
 _BURSTS_PER_S = 100
@@ -149,10 +150,8 @@ class Shaping:
 def qdisc(ask: impairment.Impairment) -> tuple[str, Callable[[dict[str, int]], bool]]:
     """What tc is told, and which counts prove it."""
     match ask:
-        case impairment.Delay(latency_s=latency_s, jitter_s=jitter_s, distribution=distribution):
-            shape = f" distribution {distribution}" if distribution != "uniform" else ""
-            jitter = f" {_microseconds(jitter_s)}{shape} rate {_NO_RATE}" if jitter_s else ""
-            return f"netem limit {_MOST_PACKETS} delay {_microseconds(latency_s)}{jitter}", _anything_passed
+        case impairment.Delay(latency_s=latency_s, jitter_s=0):
+            return f"netem limit {_MOST_PACKETS} delay {_microseconds(latency_s)}", _anything_passed
         case impairment.Bursts(share=share, length=length):
             leave = 1 / length
             enter = leave * share / (1 - share)
