@@ -43,10 +43,10 @@ that it has open at that moment, and none that it opens later; one that has none
 **A host and itself.** Faults are between the target and others. What a host sends to itself, a health check or a
 connection to its own address, passes unharmed while it runs, and is no witness of anything.
 
-**Mechanisms.** What holds, slows or spoils packets is done by a queue in user space, or, on a host that can have none, by the
-kernel's netem as far as that goes: `rate`, `delay` without jitter, and `loss` in bursts. The queue comes first, because
-it does exactly what is asked, with the draws of the run's seed, proves it, and stacks. The `injected` record tells which
-it was; [calibration.md](calibration.md) has the rest.
+**Mechanisms.** What holds, slows or spoils packets is done by a queue in user space, or, on a host that can have none,
+by the kernel's netem as far as that goes: `rate`, `delay` without jitter, and `loss` in bursts. The queue comes first,
+because it does exactly what is asked, with the draws of the run's seed, proves it, and stacks. The `injected` record
+tells which it was; [calibration.md](calibration.md) has the rest.
 
 *This page is made from the code by `python tools/faults_page.py`.*
 

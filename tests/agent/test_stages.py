@@ -126,7 +126,7 @@ def test_dense_traffic_has_the_jitter_that_was_asked_for(ask: Delay, spread_s: f
 
 
 def test_a_long_tail_holds_up_what_is_right_behind() -> None:
-    """Which is what `pareto` is said to do to dense traffic: the mean is somewhat higher, the median as it should be."""
+    """As `pareto` is said to do to dense traffic: its mean is somewhat higher, its median as it should be."""
     road = Road(Delay(latency_s=0.1, jitter_s=0.01, distribution="pareto"))
     road.send(60_000, gap_s=0.001)
     road.wait(10)
