@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
 from operator import attrgetter, itemgetter
@@ -136,14 +135,10 @@ class History:
             raise CannotTell(f"the step {when} never fired")
         return instant
 
-    @contextmanager
-    def noting_steps(self) -> Iterator[set[str]]:
-        """Note in the set that it gives of which steps the instant is asked while the block lasts."""
-        before, self._asked = self._asked, set()
-        try:
-            yield self._asked
-        finally:
-            self._asked = before
+    def steps_asked(self) -> frozenset[str]:
+        """The steps of which the instant was asked since this was asked last."""
+        asked, self._asked = frozenset(self._asked), set()
+        return asked
 
     @property
     def begun_ns(self) -> int:
