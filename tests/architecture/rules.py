@@ -178,7 +178,7 @@ RULES: dict[str, Rule] = {
                 "starts copies of the harness itself",
             ),
             But("midsession/interrupts.py", ("socket",), "a pair of sockets by which a signal wakes its own loop"),
-            But("midsession/calibration/probe.py", ("socket",), _PROBE),
+            But("midsession/calibration/probe.py", ("socket", "fcntl"), _PROBE),
             But("midsession/hostside.py", ("resource",), "server's and client's own: the limits of their processes"),
             But("midsession/regular.py", ("/proc/",), "asks what it has opened, to see that it is what was meant"),
         ),
@@ -225,7 +225,7 @@ RULES: dict[str, Rule] = {
             But("midsession/faults/__init__.py", _FAULTS, "the registry"),
             But(
                 "midsession/calibration/cases.py",
-                ("delay", "loss", "duplicate", "reorder", "corrupt", "rate", "hold"),
+                ("delay", "loss", "duplicate", "reorder", "corrupt", "rate", "hold", "mtu"),
                 "what is measured: a case for each, as there is a scenario for each",
             ),
             But("midsession/faults/restart.py", ("stop", "kill"), "its own words for how the program goes down"),
@@ -237,6 +237,7 @@ RULES: dict[str, Rule] = {
                 )
             ),
             But("midsession/core/scenario/script.py", ("pause",), "between two slices of what a client sends"),
+            But("midsession/core/fields.py", ("kill", "stop", "start"), "what agents are asked to do, in their protocol"),
             But("midsession/core/shape.py", ("rate",), "a unit"),
             But("midsession/core/units.py", ("rate",), "a unit"),
             But("midsession/core/logfile.py", ("corrupt",), "what a log may be"),
@@ -341,6 +342,7 @@ RULES: dict[str, Rule] = {
             But("midsession/agent/network/", ("*",), "breaks the network of the host that it is in"),
             But("midsession/testbeds/netns/", ("*",), "makes the networks of its own hosts"),
             But("midsession/testbeds/docker/networks.py", ("bridge",), "a driver of networks, as Compose calls it"),
+            But("midsession/core/fields.py", ("nft", "iptables"), "which of them an agent says that it has used"),
         ),
     ),
     "sleeps": Rule(
