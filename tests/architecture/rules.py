@@ -237,7 +237,9 @@ RULES: dict[str, Rule] = {
                 )
             ),
             But("midsession/core/scenario/script.py", ("pause",), "between two slices of what a client sends"),
-            But("midsession/core/fields.py", ("kill", "stop", "start"), "what agents are asked to do, in their protocol"),
+            But(
+                "midsession/core/fields.py", ("kill", "stop", "start"), "what agents are asked to do, in their protocol"
+            ),
             But("midsession/core/shape.py", ("rate",), "a unit"),
             But("midsession/core/units.py", ("rate",), "a unit"),
             But("midsession/core/logfile.py", ("corrupt",), "what a log may be"),
