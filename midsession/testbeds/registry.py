@@ -147,7 +147,7 @@ def prune(project: str = "") -> Pruned:
     """Remove what the runs of dead processes have left, on every testbed that leaves something; or what one run has
     made, by the name of its `project`, whether or not its process is known to be dead. Raises EnvironmentLacks."""
     done = [getattr(import_module(entry.module), entry.pruner)(project) for entry in TESTBEDS.values() if entry.pruner]
-    return Pruned(*([thing for pruned in done for thing in things] for things in zip(*done, strict=True)))
+    return Pruned(*([thing for part in parts for thing in part] for parts in zip(*done, strict=True)))
 
 
 def probes(name: str) -> tuple[Probe, ...]:

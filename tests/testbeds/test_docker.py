@@ -451,7 +451,8 @@ def test_a_killed_harness_and_reaper_leave_nothing_after_the_next_command(engine
         harness.kill()
     assert len(left_of(engine.api, project)) == 3
     prune = [sys.executable, "-m", "midsession", "prune"]
-    done = subprocess.run(prune, env=harness.environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(prune, env=harness.environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(f"{project}") == 3, done.stdout
     assert left_of(engine.api, project) == []
     assert list(Journal(harness.state).entries()) == []
