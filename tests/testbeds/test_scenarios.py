@@ -109,6 +109,7 @@ def test_on_netns(netns: Netns, plan: Plan) -> None:
 
 
 UNSEEN = {
+    "midsession/agent/network/filter.py": {(Event.INJECTED, "cut")},
     "midsession/agent/network/queueing.py": {(Event.HEALED, "overrun"), (Event.HEALED, "unsent")},
     "midsession/agent/network/stages.py": {(Event.WITNESSED, "bursts"), (Event.HEALED, "bursts")},
     "midsession/agent/program.py": {(Event.EXITED, "left")},
