@@ -67,6 +67,17 @@ def destroy(agent: Agent, ask: Destroy, _answer: Answer) -> dict[str, Any]:
 VERBS: dict[type[Any], Any] = {Destroy: destroy}
 
 
+def can_destroy() -> bool:
+    """Whether this kernel can: asked to destroy what nobody can have, a connection from port 0 to port 0."""
+    try:
+        _destroy(Open("", 0, "", 0, (socket.AF_INET, bytes(_ID_BYTES))))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return False
+    return True
+
+
 def open_now() -> list[Open]:
     """The open TCP sockets with IPv4 addresses, in IPv6 sockets too. Raises OSError."""
     return _in_states(_OPEN)

@@ -27,7 +27,7 @@ from midsession.programs import programs_directory
 from midsession.testbeds import Inbox
 from midsession.testbeds.hosts import AgentHost, by_role
 from midsession.testbeds.link import AgentLink, receive_hello
-from midsession.testbeds.netns.abilities import netem, packet_filter, packet_queue
+from midsession.testbeds.netns.abilities import netem, packet_filter, packet_queue, socket_destroyer
 from midsession.testbeds.netns.confinement import Limits
 from midsession.testbeds.netns.filesystem import needed_paths
 from midsession.testbeds.netns.refusal import Machine, explain
@@ -66,8 +66,10 @@ class NetnsTestbed:
         """Its agents are root of their own network namespaces: nothing but what must be installed."""
         if ability in ("filter", "names") and not nft.available():
             return "install nftables (Debian: apt-get install nftables)"
-        if ability == "filter" and not packet_filter():
+        if ability in ("filter", "names") and not packet_filter():
             return "take a kernel with nftables for IPv4 (CONFIG_NF_TABLES_IPV4)"
+        if ability == "sockets" and not socket_destroyer():
+            return "take a kernel that destroys sockets (CONFIG_INET_DIAG_DESTROY)"
         if ability == "queue" and not packet_queue():
             return f"{_A_QUEUE} (netem cannot do it)"
         if ability == "shape" and not packet_queue() and not netem():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from functools import cache
 
 _NAMESPACES = ("unshare", "--user", "--map-root-user", "--net")
@@ -15,6 +16,10 @@ _TRIES_S = 10.0
 _BY_NFT = ("nft", "-f", "-"), "table ip t { chain c { type filter hook output priority 0; queue num 0 bypass; }; }"
 _A_RULE = ("nft", "-f", "-"), "table ip t { chain c { type filter hook output priority 0; counter; }; }"
 _BY_TC = ("tc", "-batch", "-")
+_BY_DESTROYING = (
+    (sys.executable, "-c", "from midsession.agent.network import sockets; raise SystemExit(not sockets.can_destroy())"),
+    "",
+)
 _BY_IPTABLES = ("iptables-restore",), "*raw\n-A OUTPUT -j NFQUEUE --queue-num 0 --queue-bypass\nCOMMIT\n"
 
 
@@ -40,6 +45,12 @@ def packet_queue() -> bool:
 def netem() -> bool:
     """Whether the kernel has netem and tc is there (see `midsession.agent.network.shape`)."""
     return _works(_BY_TC, "qdisc add dev lo root netem delay 1ms\n") or not namespaces()
+
+
+@cache
+def socket_destroyer() -> bool:
+    """Whether the kernel can destroy sockets (see `midsession.agent.network.sockets`)."""
+    return _works(*_BY_DESTROYING)
 
 
 def _works(argv: tuple[str, ...], text: str) -> bool:
