@@ -17,6 +17,7 @@ import ipaddress
 import itertools
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,10 +27,12 @@ from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop, Timer
 from midsession.agent.network import impairment, tool
 from midsession.agent.network.addresses import interface_of
+from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Impair
 from midsession.agent.say import say
 
-_LOOK_S = 0.05
+_LOOK_S, _LATEST_LOOK_S = 0.05, 0.5
+_LOOKS_PER_WAIT = 8
 _AFTER_REFUSAL_S = 1.0
 _MOST_PACKETS = 1_000_000
 _LEAST_BURST_BYTES = 3028
@@ -46,6 +49,7 @@ class _Shaped:
     devices: dict[str, str]
     preference: int
     proof: Callable[[dict[str, int]], bool]
+    since_ns: int
 
 
 class Shaping:
@@ -71,13 +75,14 @@ class Shaping:
         self._refuse_second(ask)
         link, number = interface_of(ask.own), next(self._numbers)
         directions = ["to", "from"] if ask.direction == "both" else [ask.direction]
-        shaped = _Shaped(ask, {d: f"ms{number}{d}" for d in directions}, number, proof)
-        if link not in self._hooked:
-            _tc(f"qdisc add dev {link} clsact")
-            self._hooked.add(link)
-        for direction, device in shaped.devices.items():
-            _ip(f"link add {device} type ifb", f"link set {device} up")
-            _tc(f"qdisc add dev {device} root {words}", *_filters(ask, link, direction, device, number))
+        shaped = _Shaped(ask, {d: f"ms{number}{d}" for d in directions}, number, proof, now_ns())
+        _ip(*(line for d in shaped.devices.values() for line in (f"link add {d} type ifb", f"link set {d} up")))
+        _tc(
+            *([f"qdisc add dev {link} clsact"] if link not in self._hooked else []),
+            *(f"qdisc add dev {device} root {words}" for device in shaped.devices.values()),
+            *(line for d, device in shaped.devices.items() for line in _filters(ask, link, d, device, number)),
+        )
+        self._hooked.add(link)
         self._shaped[ask.fault] = shaped
         self._looks[ask.fault] = self._loop.later(_LOOK_S, partial(self._look, ask.fault))
         return {"qdisc": words}
@@ -122,7 +127,7 @@ class Shaping:
                 raise Refused(f"netem does one thing at a time to a link, and {fault} is in force; it needs a queue")
 
     def _look(self, fault: str) -> None:
-        shaped, soon_s = self._shaped[fault], _LOOK_S
+        shaped = self._shaped[fault]
         try:
             counts = _counts(shaped.devices.values())
         except Refused as refused:  # for a moment only; or else its cure is refused too
@@ -132,6 +137,7 @@ class Shaping:
             if shaped.proof(counts):
                 self._host.witnessed(fault, "netem", **_told(counts))
                 return
+            soon_s = min(max((now_ns() - shaped.since_ns) / 1e9 / _LOOKS_PER_WAIT, _LOOK_S), _LATEST_LOOK_S)
         self._looks[fault] = self._loop.later(soon_s, partial(self._look, fault))
 
     def _drain(self) -> None:
@@ -180,16 +186,23 @@ def _filters(ask: Impair, link: str, direction: str, device: str, preference: in
     for address in [None] if ask.peers is None else ask.peers:
         narrow = "" if address is None else f" match ip {peer} {_address(address)}/32"
         fits = f"protocol ip pref {preference} u32 match ip {own} {_address(ask.own)}/32{narrow}"
-        yield f"filter add dev {link} {hook} {fits} action mirred egress redirect dev {device}"
+        yield f"filter add dev {link} {hook} {fits} {_leads_to(device)}"
+
+
+def _leads_to(device: str) -> str:
+    return f"action mirred egress redirect dev {device}"
 
 
 def _counts(devices: Iterable[str]) -> dict[str, int]:
     """The sums of the devices' counters: `packets` that came through, `drops`, `overlimits`, `backlog`."""
     total = dict.fromkeys(("packets", "drops", "overlimits", "backlog"), 0)
+    shown = json.loads(tool.run(["tc", "-s", "-j", "qdisc", "show"]))
+    roots = {root["dev"]: root for root in shown if root.get("root")}
     for device in devices:
-        (root,) = json.loads(tool.run(["tc", "-s", "-j", "qdisc", "show", "dev", device, "root"]))
+        if device not in roots:
+            raise Refused(f"{device}, to which packets are led, is gone")
         for name in total:
-            total[name] += root.get(name, 0)
+            total[name] += roots[device].get(name, 0)
     return total
 
 
@@ -198,11 +211,17 @@ def _told(counts: dict[str, int]) -> dict[str, int]:
 
 
 def _try_netem() -> None:
-    """Raises Refused where the kernel has no netem, or there is no tc."""
+    """Raises Refused where the kernel has no netem, or there is no tc. What else it may load for us is loaded now."""
     device = "msprobe"
     _ip(f"link add {device} type ifb")
     try:
         _tc(f"qdisc add dev {device} root netem delay 1ms")
+        with suppress(Refused):  # what is missing is told when it is needed
+            _tc(
+                f"qdisc replace dev {device} root {qdisc(impairment.Rate(bytes_per_s=1000, queue_s=1.0))[0]}",
+                f"qdisc add dev {device} clsact",
+                f"filter add dev {device} egress protocol ip u32 match u32 0 0 {_leads_to(device)}",
+            )
     finally:
         _ip(f"link del {device}")
 
