@@ -1,11 +1,12 @@
 """Every cure is looked after (T9): one that does not do its work is an error, never a `healed`.
 
-Each is sabotaged in turn in an agent of the test's own, which is otherwise the real one, in a network namespace.
+Each is sabotaged in turn in an agent of the test's own, which is otherwise the real one, in a network namespace. What
+netem does is healed on a kernel that has it, see `shaping.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -107,8 +108,8 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[Agent]:
     agent.end()
 
 
-def begun(agent: Agent, folder: Path) -> TestConductor:
-    """A run of the agent's that has begun, with a program, an address, and all prepared."""
+def begun(agent: Agent, folder: Path, abilities: Sequence[str] = ("filter", "packets")) -> TestConductor:
+    """A run of the agent's that has begun, with a program, an address, and all prepared that takes these abilities."""
     conductor = agent.conductor(folder)
     conductor.begin("injected", "healed")
     inside(agent, "ip", "link", "add", "e0", "type", "veth", "peer", "name", "e1")
@@ -116,7 +117,7 @@ def begun(agent: Agent, folder: Path) -> TestConductor:
     for end in ("lo", "e0", "e1"):
         inside(agent, "ip", "link", "set", end, "up")
     conductor.start(WAIT)
-    conductor.ask(Prepare(id=0, abilities=["filter", "packets"]))
+    conductor.ask(Prepare(id=0, abilities=list(abilities)))
     return conductor
 
 
