@@ -138,7 +138,7 @@ def test_a_rule_is_looked_at_again_when_its_tool_has_hung(put: Put, tmp_path: Pa
 
 
 COUNTED = """case "$1" in
-  -s) echo '[{"packets": PACKETS, "drops": 0, "overlimits": 0, "backlog": 0}]';;
+  -s) echo '[{"dev":"ms1to","root":true,"packets":PACKETS},{"dev":"ms1from","root":true,"packets":PACKETS}]';;
   -j) echo '[]';;
   *) cat > /dev/null;;
 esac"""

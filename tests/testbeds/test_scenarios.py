@@ -119,7 +119,8 @@ UNSEEN = {
     "midsession/runner/breaking.py": {(Event.NOTE, "failed")},
     "midsession/runner/life.py": {(Event.NOTE, "problem")},
 }
-"""The fields that a run has only when something goes wrong, or that no shipped scenario asks for: who writes them."""
+"""The fields that a run has only when something goes wrong, or in containers, or that no shipped scenario asks for: who
+writes them."""
 
 
 @pytest.mark.netns
