@@ -138,12 +138,16 @@ def _meets_programs(history: History, story: StepStory, aim: _Aim) -> bool:
 def _is_felt_later(history: History, story: StepStory, aim: _Aim) -> bool:
     """Whether a connection was tried, or made, while it was in force; of what does not heal, at any time after."""
     assert story.instant_ns is not None
+    return any(connection.ended_ns > story.instant_ns for connection in _begun_before_its_end(history, story, aim))
+
+
+def _begun_before_its_end(history: History, story: StepStory, aim: _Aim) -> Iterator[Connection]:
+    """The connections between a fault's two ends, also those that were tried in vain, begun before it was healed."""
     until_ns = FOREVER if story.healed is None else story.healed.t_ns
-    return any(
-        connection.began_ns < until_ns and story.instant_ns < connection.ended_ns and aim.meets(client, connection)
-        for client in aim.clients
-        for connection in history.connections.get(client, ())
-    )
+    for client in aim.clients:
+        for connection in history.connections.get(client, ()):
+            if connection.began_ns < until_ns and aim.meets(client, connection):
+                yield connection
 
 
 def _counted_from(value: object, step: str) -> Iterator[Mapping[str, Any]]:
@@ -171,11 +175,5 @@ def _events(counted: Mapping[str, Any]) -> set[str]:
 def _meets_attempts(history: History, story: StepStory, aim: _Aim) -> bool:
     """Whether a connection was tried while the fault was in force; of one that is never healed: tried in vain."""
     assert story.instant_ns is not None
-    until_ns = FOREVER if story.healed is None else story.healed.t_ns
-    tried = [
-        connection
-        for client in aim.clients
-        for connection in history.connections.get(client, ())
-        if story.instant_ns <= connection.began_ns < until_ns and aim.meets(client, connection)
-    ]
+    tried = [c for c in _begun_before_its_end(history, story, aim) if c.began_ns >= story.instant_ns]
     return any(story.healed is not None or connection.opened_ns is None for connection in tried)
