@@ -9,6 +9,7 @@ import pytest
 from midsession.checks import build
 from midsession.checks.order import happened_before
 from midsession.core.history import CannotTell
+from midsession.core.record import Record
 from midsession.core.verdict import Finding, Status
 from tests.build import World
 
@@ -297,29 +298,31 @@ def test_order_of_nothing_by_nobody_is_inconclusive() -> None:
     assert judged(talk(), "order", order=order).status is Status.INCONCLUSIVE
 
 
-def test_the_same_instant_in_two_logs_has_no_order_and_in_one_log_it_has() -> None:
-    """In one file the number decides."""
+def two_logs(accepted: float) -> tuple[Record, Record, Record]:
+    """A client's `connecting` and `connected` (at 0.1), which are in one log, and the server's `accepted`."""
     w = World(talkers=1)
     w.client("talkers-1").connects(0.1)
-    w.serves("accepted", 0.1)
+    w.serves("accepted", accepted)
     history = w.history()
-    connecting, connected = history.events("connecting")[0], history.events("connected")[0]
+    connecting, connected, heard = (history.events(e)[0] for e in ("connecting", "connected", "accepted"))
+    return connecting, connected, heard
+
+
+def test_the_same_instant_in_two_logs_has_no_order_and_in_one_log_it_has() -> None:
+    """In one file the number decides."""
+    connecting, connected, accepted = two_logs(0.1)
     assert happened_before(connecting, connected, comparable=True)
     assert not happened_before(connected, connecting, comparable=True)
     with pytest.raises(CannotTell, match="same instant"):
-        happened_before(connected, history.events("accepted")[0], comparable=True)
+        happened_before(connected, accepted, comparable=True)
 
 
 def test_logs_whose_clocks_differ_have_no_order_among_them() -> None:
     """Within one log there still is one."""
-    w = World(talkers=1)
-    w.client("talkers-1").connects(0.1)
-    w.serves("accepted", 0.2)
-    history = w.history()
-    connecting, connected = history.events("connecting")[0], history.events("connected")[0]
+    connecting, connected, accepted = two_logs(0.2)
     assert happened_before(connecting, connected, comparable=False)
     with pytest.raises(CannotTell, match="clocks cannot be compared"):
-        happened_before(connected, history.events("accepted")[0], comparable=False)
+        happened_before(connected, accepted, comparable=False)
 
 
 def test_order_of_one_thing_is_refused() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import runpy
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -22,7 +21,6 @@ from midsession.faults import FAULTS
 from midsession.faults.base import Ability
 from midsession.language import plans
 from midsession.runner import run_plan
-from midsession.testbeds.netns import NetnsTestbed
 from tests.fakes import FakeClock, FakeTestbed, run_on
 
 ROOT = Path(__file__).parents[2]
@@ -113,14 +111,6 @@ NO_OPS = [
     "ignore: {target: server, with: idlers}",
 ]
 """Faults that nothing meets: the wrong peer, or nothing large enough."""
-
-
-@pytest.fixture(scope="module")
-def netns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, Bench]]:
-    bench = Bench(NetnsTestbed(), tmp_path_factory.mktemp("runs"))
-    with asyncio.Runner() as runner:
-        yield runner, bench
-        runner.run(bench.shut())
 
 
 def perform(netns: tuple[asyncio.Runner, Bench], folder: Path, text: str) -> Run:

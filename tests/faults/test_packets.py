@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from midsession.door import Bench, Run
 from midsession.language import plans
-from midsession.testbeds.netns import NetnsTestbed
 
 pytestmark = pytest.mark.netns
 
@@ -74,14 +72,6 @@ checks:
   - count: {{event: injected}}
     at_least: 1
 """
-
-
-@pytest.fixture(scope="module")
-def netns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, Bench]]:
-    bench = Bench(NetnsTestbed(), tmp_path_factory.mktemp("runs"))
-    with asyncio.Runner() as runner:
-        yield runner, bench
-        runner.run(bench.shut())
 
 
 def perform(netns: tuple[asyncio.Runner, Bench], folder: Path, fault: str, size: int) -> tuple[Run, str]:

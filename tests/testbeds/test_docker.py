@@ -42,11 +42,7 @@ USER redis
 WORKDIR /tmp
 CMD ["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", ""]
 """
-SCENARIO = """\
-name: Redis is killed in mid-conversation
-timeout: 60s
-services:
-  cache: {SERVICE, port: 6379}
+ASKERS = """\
 clients:
   askers:
     count: 5
@@ -60,6 +56,13 @@ clients:
             - expect: {exact: "+PONG\\r\\n", within: 5s}
             - wait: 5ms..10ms
       - end
+"""
+SCENARIO = """\
+name: Redis is killed in mid-conversation
+timeout: 60s
+services:
+  cache: {SERVICE, port: 6379}
+ASKERS
 timeline:
   - id: crash
     when: {event: replied, of: askers, count: 100}
@@ -88,7 +91,7 @@ checks:
   - {every: askers, meets: connected, since: return, within: 5s}
   - never: {event: protocol_error}
   - log: {service: cache, contains: Ready to accept connections}
-"""
+""".replace("ASKERS\n", ASKERS)
 
 
 @pytest.fixture(scope="module")
@@ -219,19 +222,7 @@ name: A container that died while it was paused is paused again
 timeout: 30s
 services:
   cache: {image: IMAGE, port: 6379}
-clients:
-  askers:
-    count: 1
-    connect: cache:6379
-    on_loss: {reconnect: {first: 50ms, max: 200ms, attempts: 100}}
-    script:
-      - repeat:
-          until: goodbye
-          script:
-            - send: {text: "PING\\r\\n"}
-            - expect: {exact: "+PONG\\r\\n", within: 10s}
-            - wait: 5ms
-      - end
+ASKERS
 timeline:
   - id: freeze
     when: {every: askers, event: replied}
@@ -250,7 +241,7 @@ timeline:
     signal: goodbye
 checks:
   - {every: askers, meets: lost, since: crash, within: 5s}
-"""
+""".replace("ASKERS\n", ASKERS)
 
 
 def test_a_container_that_died_while_it_was_paused_is_paused_again(redis: str, tmp_path: Path) -> None:
