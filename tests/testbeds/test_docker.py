@@ -265,7 +265,7 @@ ctypes.string_at(0)
 
 CRASHING = """\
 name: It reloads, crashes, and is restarted
-timeout: 60s
+timeout: 15s
 services:
   server: {image: IMAGE, files: [crashes.py], command: [python3, crashes.py], port: 4000, ready: {line: up}}
 clients:
