@@ -62,7 +62,8 @@ class Account:
         self._counts: Counter[str] = Counter()
         self._told_ns, self._told = 0, ""
         self._causes: dict[str, int] = {}
-        self._witnesses: set[tuple[object, object, object]] = set()
+        self._held: Record | None = None
+        """What became of a program, told unless the next record tells it as the witness of a step."""
         self._live = out.live(self._status)
 
     def __enter__(self) -> Account:
@@ -71,6 +72,7 @@ class Account:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._let_go()
         if self._live:
             self._live.stop()
 
@@ -85,11 +87,13 @@ class Account:
 
     def phase(self, phase: str) -> None:
         """Say what the run is busy with outside its timeline."""
+        self._let_go()
         if phase in _PHASES:
             self._out.print(line((f"           {_PHASES[phase]}", "dim")))
 
     def hear(self, record: Record) -> None:
         """Take one record: count it, and tell it when it is news."""
+        self._let_go(record)
         if record.event == Event.BEGUN:
             self._zero_ns = self._told_ns = record.t_ns
         if record.client is not None:
@@ -166,17 +170,22 @@ class Account:
         after = duration(record.fields.get("after_ns", 0))
         text = f"took effect after {after}: {reference(witness)}"
         self._line(record.t_ns, visible(record.fields.get("step", ""), 40), text, "yellow")
-        self._witnesses.add((witness.get("host"), witness.get("incarnation"), witness.get("seq")))
 
     def _healed(self, record: Record) -> None:
         self._line(record.t_ns, visible(record.fields.get("fault", ""), 40), "healed", "green")
 
     def _program(self, record: Record) -> None:
-        told = (record.host, record.incarnation, record.seq) in self._witnesses
-        if not told and record.host in {s.name for s in self._plan.services}:
-            pid = record.fields.get("pid")
-            text = f"pid {pid}" if record.event == Event.STARTED else phrase(record)
-            self._line(record.t_ns, visible(record.host, 40), f"{record.event}, {text}", "cyan")
+        if record.host in {s.name for s in self._plan.services}:
+            self._held = record
+
+    def _let_go(self, following: Record | None = None) -> None:
+        """Tell what is held, now that the record after it is there."""
+        record, self._held = self._held, None
+        if record is None or (following is not None and _is_witness(record, following)):
+            return
+        pid = record.fields.get("pid")
+        text = f"pid {pid}" if record.event == Event.STARTED else phrase(record)
+        self._line(record.t_ns, visible(record.host, 40), f"{record.event}, {text}", "cyan")
 
     def _note(self, record: Record) -> None:
         bad = record.fields.get("problem") or record.fields.get("failed")
@@ -185,6 +194,13 @@ class Account:
     def _ended(self, record: Record) -> None:
         self._tell_counts(record.t_ns, always=True)
         self._line(record.t_ns, "ended", phrase(record), "dim" if record.fields.get("why") == "done" else "red")
+
+
+def _is_witness(record: Record, effective: Record) -> bool:
+    """Whether a record that a step took effect names this one as what proves it."""
+    witness = effective.fields.get("witness") or {}
+    which = (witness.get("host"), witness.get("incarnation"), witness.get("seq"))
+    return effective.event == Event.EFFECTIVE and which == (record.host, record.incarnation, record.seq)
 
 
 _TOLD: dict[str, Callable[[Account, Record], None]] = {

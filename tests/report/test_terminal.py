@@ -61,6 +61,23 @@ def test_every_step_is_told_with_its_cause_its_lag_and_its_effect() -> None:
     assert places == sorted(places)
 
 
+def test_what_proves_a_step_is_told_with_the_step_alone() -> None:
+    """The runner tells a witness right before the step that it proves; what proves nothing has a line of its own."""
+    out, history = io.StringIO(), crowd(5)
+    with terminal.Account(terminal.console(out), history.plan, "compose") as account:
+        for record in history:
+            if record.event == "effective":
+                witness = history.find(record.fields["witness"])
+                assert witness is not None
+                account.hear(witness)
+            if record.event != "exited":
+                account.hear(record)
+    lines = out.getvalue().splitlines()
+    assert sum("took effect after 1.20 ms: server exited" in line for line in lines) == 1
+    assert [line for line in lines if "server       exited" in line] == []
+    assert sum("server       listening" in line for line in lines) == 2
+
+
 def test_findings_and_verdict_come_last_with_seed_and_replay() -> None:
     """The kept first, the broken next to the verdict, with place, offenders and the records around."""
     text = told(crowd(5), io.StringIO())
