@@ -16,7 +16,7 @@ from midsession import rundir
 from midsession.core.history import History
 from midsession.language import plans
 from midsession.runner import run_plan
-from midsession.testbeds.netns import NetnsTestbed
+from midsession.testbeds.netns.testbed import NetnsTestbed
 
 CROWDS = (10, 100, 1000)
 KILLS_EACH = 25

@@ -23,7 +23,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from midsession.calibration import Case, Outcome, calibrate
-from midsession.testbeds.netns import NetnsTestbed
+from midsession.testbeds.netns.testbed import NetnsTestbed
 
 ROUNDS = 5
 SECONDS = 2

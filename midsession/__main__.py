@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
+from midsession.ahead import start
 from midsession.leave import leave_when_interrupted
 
 TYPE_CHECKING = False  # as in `midsession`
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 def main() -> NoReturn:
     """Carry out the command line, and exit with its code."""
     leave_when_interrupted()
+    start(sys.argv[1:])
     from midsession.cli import carry_out
 
     code = carry_out()

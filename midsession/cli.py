@@ -151,10 +151,6 @@ def run(
     """
     import asyncio
 
-    from midsession.testbeds.registry import warm_up
-
-    if jobs == 1:
-        warm_up(testbed)
     from midsession.batch.carry_out import Wanted, carry_out
     from midsession.batch.schedule import Bounds
     from midsession.report.terminal import banner, console

@@ -85,7 +85,7 @@ def loaded_by(code: str) -> set[str]:
         ("import midsession.cli", {"asyncio", "msgspec", "pydantic", "yaml", "rich", "jinja2", "docker", "re2"}),
         ("import midsession.batch.workers", {"pydantic", "yaml", "rich", "jinja2", "docker", "typer"}),
         (
-            "import midsession.door, midsession.testbeds.netns",
+            "import midsession.door, midsession.testbeds.netns.testbed",
             {"pydantic", "yaml", "rich", "jinja2", "docker", "typer"},
         ),
         ("import midsession.batch.carry_out, midsession.report.terminal", {"rich", "jinja2", "midsession.core.judge"}),

@@ -12,7 +12,7 @@ from midsession.calibration import CASES, Outcome, calibrate
 from midsession.calibration.cases import Case, Promise
 from midsession.cli import app
 from midsession.faults import FAULTS
-from midsession.testbeds.netns import NetnsTestbed
+from midsession.testbeds.netns.testbed import NetnsTestbed
 
 NAMES = ("each tenth lost", "two lost", "each tenth lost of a stream", "two lost of a stream", "mtu")
 EXACT = [case for case in CASES if case.name in (*NAMES, "duplicate", "reorder", "corrupt")]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from midsession import doctor
-from midsession.testbeds.netns import NetnsTestbed
 from midsession.testbeds.netns.abilities import namespaces, packet_filter, packet_queue
+from midsession.testbeds.netns.testbed import NetnsTestbed
 from midsession.testbeds.probe import EVERYWHERE
 from midsession.testbeds.registry import TESTBEDS, probes
 

@@ -23,7 +23,7 @@ from midsession.faults.base import Fault, Move, Rest, Scene
 from midsession.language import collect, plans
 from midsession.rundir import audit_run, judge_run, mending, read_history
 from midsession.runner import Listener, run_plan
-from midsession.testbeds.netns import NetnsTestbed
+from midsession.testbeds.netns.testbed import NetnsTestbed
 from midsession.testbeds.registry import has_containers
 from tests.local import LocalTestbed, free_port
 

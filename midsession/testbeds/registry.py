@@ -74,7 +74,7 @@ TESTBEDS = {
         TestbedEntry(
             "netns",
             "network namespaces on this machine; no Docker, no root",
-            "midsession.testbeds.netns",
+            "midsession.testbeds.netns.testbed",
             "NetnsTestbed",
             ("midsession run {source}", "--testbed netns", "--seed {seed}", "-k {variant}", "--runs {runs}"),
             offers=_NETWORK | {HOSTS, "names", "addresses"},

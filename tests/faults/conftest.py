@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from midsession.door import Bench
-from midsession.testbeds.netns import NetnsTestbed
+from midsession.testbeds.netns.testbed import NetnsTestbed
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import pytest
 from midsession.language import plans
 from midsession.rundir import read_history
 from midsession.runner import Listener, run_plan
-from midsession.testbeds.netns import NetnsTestbed
+from midsession.testbeds.netns.testbed import NetnsTestbed
 from tests.faults.test_contract import ALL_WELL, BACK, HEAL, START, scenario
 
 pytestmark = pytest.mark.netns

@@ -17,8 +17,8 @@ import pytest
 from midsession.door import Bench
 from midsession.errors import EnvironmentLacks
 from midsession.language import plans
-from midsession.testbeds.netns import NetnsTestbed
 from midsession.testbeds.netns.confinement import MEMORY_VARIABLE, PROCESSES_VARIABLE, Limits
+from midsession.testbeds.netns.testbed import NetnsTestbed
 from tests.testbeds.test_netns import ROOT, output_of, scenario
 
 __all__ = ["scenario"]

@@ -21,7 +21,7 @@ from midsession.core.verdict import Status
 from midsession.door import Bench, Run
 from midsession.errors import EnvironmentLacks
 from midsession.language import plans
-from midsession.testbeds.netns import NetnsTestbed
+from midsession.testbeds.netns.testbed import NetnsTestbed
 from tests.torture.netns_kills import HOSTS, torture
 
 ROOT = Path(__file__).parents[2]

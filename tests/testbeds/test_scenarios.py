@@ -22,7 +22,7 @@ from midsession.door import Bench
 from midsession.errors import EnvironmentLacks
 from midsession.faults import FAULTS
 from midsession.language import collect, plans
-from midsession.testbeds.netns import NetnsTestbed
+from midsession.testbeds.netns.testbed import NetnsTestbed
 from midsession.testbeds.registry import has_containers
 from tests.build import stored_verdict
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from midsession.core.record import Event, Record
 from midsession.language import plans
 from midsession.runner import Listener, run_plan
-from midsession.testbeds.netns import NetnsTestbed
+from midsession.testbeds.netns.testbed import NetnsTestbed
 
 LOOKS = (
     ["ip", "-j", "link"],

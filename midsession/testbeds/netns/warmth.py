@@ -11,11 +11,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from midsession.errors import EnvironmentLacks
-from midsession.testbeds.netns.world import WorldOrder
+
+if TYPE_CHECKING:
+    from midsession.testbeds.netns.world import WorldOrder
 
 _spare: list[WarmProcess] = []
 
@@ -38,6 +39,8 @@ class WarmProcess:
 
     def order(self, world: WorldOrder, descriptors: Sequence[int]) -> None:
         """Have a world forked that holds `descriptors`: its `status`, then one per host."""
+        import msgspec  # not at the top: the first of these processes is started ahead of everything else
+
         socket.send_fds(self._orders, [msgspec.json.encode(world)], list(descriptors))
 
     def end(self, within_s: float) -> None:
