@@ -22,7 +22,7 @@ from client.orders import Lines
 from midsession.core.job import READY_LINE, Job, Order, decode_job, decode_order
 from midsession.core.pulse import BEAT_S, Pulse
 from midsession.errors import HarnessError, MidsessionError
-from midsession.hostside import open_event_file, raise_descriptor_limit
+from midsession.hostside import open_event_file, raise_descriptor_limit, rarely_pause
 from midsession.streams import open_closed
 
 _A_DAY_S = 86400
@@ -127,6 +127,7 @@ async def _in_a_run(job: Job, log: Sink) -> int:
         complain(f"the job cannot be played: {error}")
         log.close()
         return 4
+    rarely_pause()
     over = asyncio.Event()
     stop = _Stop(fleet, over)
     fleet.over.add_done_callback(lambda future: stop.failed_or_stopped())

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from midsession.errors import MidsessionError
-from midsession.hostside import open_event_file, raise_descriptor_limit
+from midsession.hostside import open_event_file, raise_descriptor_limit, rarely_pause
 from midsession.streams import open_closed
 from server.behaviours import BEHAVIOURS, Behaviour
 from server.journal import Records, Screen, complain, show
@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         records.close()
         return _refuse(f"cannot listen on {options.host}:{options.port}: {_reason(error)}", 1)
+    rarely_pause()
     return _run(options, listener, records)
 
 
