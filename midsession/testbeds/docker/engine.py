@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from midsession.errors import EnvironmentLacks, HarnessError
+from midsession.testbeds.docker import extension
 
 if TYPE_CHECKING:
     import docker
@@ -234,10 +235,10 @@ class Compose:
         return out.decode(errors="replace")
 
     async def config(self, file: Path, *options: str) -> Mapping[str, Any]:
-        """The canonical model of a Compose file. Raises HarnessError."""
-        words = ("--file", str(file), *options, "config", "--format", "json")
-        model: Mapping[str, Any] = json.loads(await self.call(*words))
-        return model
+        """The canonical model of a Compose file, with our extension of it. Raises HarnessError, EnvironmentLacks."""
+        words = ("--file", str(file), *options, "config", "--format")
+        model: Mapping[str, Any] = json.loads(await self.call(*words, "json"))
+        return extension.restored(model, await self.call(*words, "yaml"), file.name)
 
 
 def _verb(arguments: Sequence[str]) -> str:

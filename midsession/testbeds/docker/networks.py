@@ -14,6 +14,7 @@ from itertools import combinations
 from typing import Any
 
 from midsession.errors import EnvironmentLacks
+from midsession.testbeds.docker.extension import is_internal
 from midsession.testbeds.docker.model import DATA, network
 
 _NAME_OF_THE_BRIDGE = "com.docker.network.bridge.name"
@@ -52,6 +53,21 @@ def out_of_reach(model: Mapping[str, Any], name: str, where: Networks) -> list[s
     return [key for key in _of(model, name) if key not in where.under_test]
 
 
+def has_way_out(model: Mapping[str, Any], name: str, where: Networks) -> bool:
+    """Whether a service is on a network of the run from which its ports can be published.
+
+    What an external network is, only the engine knows.
+    """
+    if mode := model["services"][name].get("network_mode"):
+        return bool(mode == "bridge")
+    made = model.get("networks") or {}
+    inner = all(is_internal(made.get(key) or {}) for key in where.under_test)
+    return any(
+        _is_external(made.get(key)) or not (inner if key in where.under_test else is_internal(made.get(key) or {}))
+        for key in _of(model, name)
+    )
+
+
 def memberships(service: Mapping[str, Any], where: Networks) -> dict[str, Any]:
     """On which networks of the run a service is, with its settings there; a `container_name` is a name there, too."""
     named = [service["container_name"]] if service.get("container_name") else []
@@ -74,7 +90,7 @@ def under_test(made: Mapping[str, Any], model: Mapping[str, Any], where: Network
     theirs = [(model.get("networks") or {}).get(key) or {} for key in where.under_test]
     options = {key: value for one in theirs for key, value in _options(one).items()}
     labels = {key: value for one in theirs for key, value in (one.get("labels") or {}).items()}
-    inner = all(_is_internal(one) for one in theirs)
+    inner = all(is_internal(one) for one in theirs)
     return {**made, "internal": inner, "labels": {**labels, **made["labels"]}, **_if("driver_opts", options)}
 
 
@@ -91,7 +107,7 @@ def beside(
     gone = ("name", "ipam", "enable_ipv6", "driver_opts")
     kept = {key: value for key, value in made.items() if key not in gone} | _if("driver_opts", _options(made))
     ours = network(subnet, {**(made.get("labels") or {}), **labels})
-    return {**ours, **kept, "labels": ours["labels"], "internal": _is_internal(made)}
+    return {**ours, **kept, "labels": ours["labels"], "internal": is_internal(made)}
 
 
 # --- what cannot be held -------------------------------------------------------------------------------------------
@@ -177,11 +193,6 @@ def _is_external(made: Mapping[str, Any] | None) -> bool:
 
 def _is_bridge(made: Mapping[str, Any] | None) -> bool:
     return (made or {}).get("driver") in (None, "", "bridge")
-
-
-def _is_internal(made: Mapping[str, Any]) -> bool:
-    internal: bool = (made.get("x-midsession") or {}).get("internal", True)
-    return internal
 
 
 def _if(key: str, value: Mapping[str, Any]) -> dict[str, Any]:
