@@ -11,6 +11,7 @@ import pytest
 
 from midsession.door import Bench, Run
 from midsession.language import plans
+from midsession.runner.listener import Listener
 from midsession.testbeds.docker import DockerTestbed
 from midsession.testbeds.docker.journal import Journal
 
@@ -75,6 +76,11 @@ def python(*words: str, **more: Any) -> dict[str, Any]:
 
 def perform(folder: Path, file: dict[str, Any], timeline: list[dict[str, Any]] | None = None, **more: Any) -> Run:
     """Run a scenario with the service `app` of this file, which a client talks to until the timeline is over."""
+    return asyncio.run(play(written(folder, file, timeline, **more)))
+
+
+def written(folder: Path, file: dict[str, Any], timeline: list[dict[str, Any]] | None = None, **more: Any) -> Path:
+    """That scenario, in a file of the folder."""
     (folder / "server.py").write_text(SERVER)
     (folder / "peer.py").write_text(PEER)
     (folder / "compose.yaml").write_text(json.dumps(file))
@@ -91,16 +97,18 @@ def perform(folder: Path, file: dict[str, Any], timeline: list[dict[str, Any]] |
     assert not more
     path = folder / "file.scenario.yaml"
     path.write_text(json.dumps(scenario))
+    return path
 
-    async def main() -> Run:
-        bench = Bench(DockerTestbed(state=folder / "state"), folder / "runs")
-        try:
-            return await bench.perform(plans(path, 7)[0])
-        finally:
-            await bench.shut()
 
+async def play(scenario: Path, listener: Listener | None = None) -> Run:
+    """Run it on a testbed of its own, of which nothing is left then."""
+    folder = scenario.parent
     (folder / "runs").mkdir()
-    run = asyncio.run(main())
+    bench = Bench(DockerTestbed(state=folder / "state"), folder / "runs")
+    try:
+        run = await bench.perform(plans(scenario, 7)[0], listener)
+    finally:
+        await bench.shut()
     assert list(Journal(folder / "state").entries()) == []
     return run
 

@@ -89,7 +89,8 @@ class Ear:
 
 def neighbours(engine: Engine, ear: Any, beside: dict[str, set[str]], *waits: Wait, hosts: Any = (APP,)) -> Neighbours:
     needs = {name: frozenset(whom) for name, whom in beside.items()}
-    order = Project("p", ipaddress.IPv4Network("10.0.0.0/27"), list(hosts), {}, needs, waits)
+    services: dict[str, Any] = {"services": {name: {} for name in beside}}
+    order = Project("p", ipaddress.IPv4Network("10.0.0.0/27"), list(hosts), services, needs, waits)
     return Neighbours(engine, order, Path("model.json"), ear, ear.does)  # type: ignore[arg-type]
 
 

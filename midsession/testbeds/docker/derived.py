@@ -6,8 +6,9 @@ everything else stays with the service, which joins that namespace. All other se
 it, as they are.
 
 What is taken away: what collides between runs (`container_name`, which stays a name on the service's networks, and
-published ports); the names of the file's own networks and volumes (each run has its own); and, of a service that the
-scenario names, what would start it or end it besides the timeline, or make several of it.
+published ports, unless the file asks us for them); the names of the file's own networks and volumes (each run has its
+own); and, of a service that the scenario names, what would start it or end it besides the timeline, or make several of
+it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from typing import Any
 
 from midsession.core.plan import ComposeService, Service
 from midsession.errors import EnvironmentLacks
-from midsession.testbeds.docker import contents, dependencies, networks
+from midsession.testbeds.docker import contents, dependencies, extension, networks, published
+from midsession.testbeds.docker.extension import wants_ports
 from midsession.testbeds.docker.model import DATA, HostOrder, Project
 
 _OF_THE_NETWORK = (
     *("hostname", "domainname", "dns", "dns_opt", "dns_search", "extra_hosts", "mac_address"),
-    *("links", "external_links"),
+    *("links", "external_links", "ports"),
 )
-_COLLIDES = ("container_name", "ports", "profiles")
+_COLLIDES = ("container_name", "profiles")
 _OF_ITS_LIFE = ("restart", "scale", "tty", "expose")
 """Of a service that the scenario names. A terminal would put both streams into one, and what is exposed is the
 agent's to say; a run's networks hide no port."""
@@ -109,6 +111,8 @@ def _require(
             f"the Compose file and the run both have {sorted(both)[0]!r}", "call one of them otherwise", "name-taken"
         )
     file = next(iter(named.values())).file
+    extension.require(file, model)
+    published.require(file, model, where)
     networks.require_free_addresses(file, model)
     called = {key: host.name for key, host in hosts.items()}
     networks.require_clear_names(file, model, called, [host.name for host in project.hosts], where)
@@ -155,6 +159,8 @@ def _taken_in(
 ) -> dict[str, Any]:
     """A service of the file, but for its network side."""
     kept = {key: copy.deepcopy(value) for key, value in service.items() if key not in _COLLIDES}
+    if not wants_ports(service):
+        kept.pop("ports", None)
     if "build" in kept:
         kept.setdefault("image", image)  # as Compose calls it, so that it is built once and not once a run
     depends = {key: how for key, how in (kept.pop("depends_on", None) or {}).items() if key not in agents}

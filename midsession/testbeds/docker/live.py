@@ -20,7 +20,7 @@ from midsession.agent.protocol import Configure, Reset
 from midsession.core.plan import CommandService, Connect, Instruction, Plan, Repeat
 from midsession.errors import HarnessError
 from midsession.testbeds import Inbox, RunInbox
-from midsession.testbeds.docker import derived, model
+from midsession.testbeds.docker import derived, model, published
 from midsession.testbeds.docker.archive import packed
 from midsession.testbeds.docker.attached import attach_socket, open_agent
 from midsession.testbeds.docker.container import ContainerHost
@@ -60,8 +60,8 @@ class LiveProject:
         self._does("making its containers (docker compose create)")
         await self._workshop.call_compose(self.order.name, file, "create", "--no-build")
 
-    async def start(self, directory: Path, inbox: Inbox) -> None:
-        """Start the agents, and meet them."""
+    async def start(self, directory: Path, inbox: RunInbox) -> None:
+        """Start the agents, and meet them; what is published of their hosts is noted."""
         engine = self._workshop.engine
         self._does("meeting its agents")
         found = await engine.call(containers, engine.api, self.order.name)
@@ -69,6 +69,7 @@ class LiveProject:
         await all_of([self._meet(host, made, inbox, directory) for host in self.order.hosts])
         names = [host.name for host in self.order.hosts]
         self.hosts.sort(key=lambda host: names.index(host.name))
+        await self._tell_ports(made, inbox)
         if self.is_reusable:
             self._fresh = await self._census()
 
@@ -154,8 +155,13 @@ class LiveProject:
         account.go_to(_account_file(directory, host.name))
         attached = await engine.call(attach_socket, engine.api, agent, stdin=True)
         reader, writer = await open_agent(attached, account.note)
-        await engine.call(engine.api.start, agent)
-        link = AgentLink(reader, writer, await receive_hello(reader, _HELLO_S), inbox, host.name)
+        try:
+            await self._start_agent(host, agent)
+            hello = await receive_hello(reader, _HELLO_S)
+        except BaseException:
+            writer.close()
+            raise
+        link = AgentLink(reader, writer, hello, inbox, host.name)
         if host.program is None:
             self.hosts.append(AgentHost(host.name, host.address, ["python"], None, link))
         else:
@@ -166,6 +172,21 @@ class LiveProject:
                 await engine.call(engine.api.put_archive, program, "/", self.order.put_in[host.name])
             keeps_logs = host.files is not None
             self.hosts.append(ContainerHost(host.name, host.address, engine.api, program, link, inbox, keeps_logs))
+
+    async def _start_agent(self, host: model.HostOrder, container: str) -> None:
+        try:
+            await self._workshop.engine.call(self._workshop.engine.api.start, container)
+        except HarnessError as error:
+            raise published.taken(str(host.program), self.order.model["services"][host.agent], error) or error from None
+
+    async def _tell_ports(self, made: Mapping[str, str], inbox: RunInbox) -> None:
+        engine = self._workshop.engine
+        for host in self.order.hosts:
+            service = self.order.model["services"][host.agent]
+            if "ports" in service:
+                found = await engine.call(engine.api.inspect_container, made[host.agent])
+                for text in published.told(host.name, service, found):
+                    inbox.note(text)
 
     async def _configure(self, host: AnyHost, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
         client = host.name if host.name in plan.foreign_clients else None

@@ -15,6 +15,7 @@ from typing import Any
 from midsession.errors import HarnessError
 from midsession.startup import last_lines
 from midsession.testbeds import RunInbox
+from midsession.testbeds.docker import published
 from midsession.testbeds.docker.dependencies import Seen, Wait, holds
 from midsession.testbeds.docker.engine import errors, explain, in_thread
 from midsession.testbeds.docker.model import HostOrder, Project
@@ -95,8 +96,25 @@ class Neighbours:
             await self._meet([wait for wait in self._order.waits if wait.who in wave and wait.on in self._up])
             self._does(f"bringing up {', '.join(wave)} (docker compose up)")
             words = ("up", "--detach", "--no-recreate", "--no-build", "--no-deps")
-            await self._workshop.call_compose(self._order.name, self._file, *words, *wave)
+            try:
+                await self._workshop.call_compose(self._order.name, self._file, *words, *wave)
+            except HarnessError as error:
+                raise self._port_taken(wave, error) or error from None
             self._up.update(wave)
+            await self._tell_ports(wave)
+
+    def _port_taken(self, wave: Sequence[str], error: HarnessError) -> HarnessError | None:
+        told = (published.taken(name, self._order.model["services"][name], error) for name in wave)
+        return next((one for one in told if one is not None), None)
+
+    async def _tell_ports(self, wave: Sequence[str]) -> None:
+        engine = self._workshop.engine
+        for name in wave:
+            service = self._order.model["services"][name]
+            for container in self._containers.get(name, ()) if "ports" in service else ():
+                found = await engine.call(engine.api.inspect_container, container)
+                for text in published.told(name, service, found):
+                    self._inbox.note(text)
 
     async def _let_come(self) -> None:
         to_come = self._hosts - self._up
