@@ -98,7 +98,7 @@ def adopted(
     project = model.project_of("p", asked, "r", FIRST, 1, MARKS)
     where = networks.networks_of(canonical, names)
     subnets = dict(zip(where.apart, [SECOND] * len(where.apart), strict=True))
-    derived.adopt(project, services, canonical, subnets, MARKS, environment or {})
+    derived.adopt(project, services, derived.UsersFile(canonical, environment or {}), subnets, MARKS)
     return project
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -328,3 +329,28 @@ def test_contents_and_names_of_a_file_are_there(tmp_path: Path, monkeypatch: pyt
     assert len(set(said_by(run, "peer")[0].split())) == 1
     assert [r.fields["by"] for r in run.events("listening") if r.host == "app"] == ["line"]
     assert "s3cr$t" not in (run.directory / "compose.json").read_text()
+
+
+def test_secrets_of_an_env_file_are_there(tmp_path: Path) -> None:
+    """As Compose sees them, for a host and for a neighbour; they stand in no file of the run. Ours is not changed."""
+    (tmp_path / ".env").write_text("MIDSESSION_TEST_DOTTED='s3cr$t\nA=='\nMIDSESSION_TEST_EMPTY=\n")
+    asked = ("open('/run/secrets/dotted').read()", "open('/run/secrets/empty').read()")
+    tell = "socket.create_connection(('app', 4000)).sendall(b'peer\\n'); input()"
+    look = f"import socket; print(repr({asked[0]}), flush=True); {tell}"
+    file = {
+        "services": {
+            "app": python("server.py", *asked, secrets=["dotted", "empty"]),
+            "peer": python("-c", look, secrets=["dotted"], stdin_open=True, depends_on=["app"]),
+        },
+        "secrets": {
+            "dotted": {"environment": "MIDSESSION_TEST_DOTTED"},
+            "empty": {"environment": "MIDSESSION_TEST_EMPTY"},
+        },
+    }
+    run = perform(tmp_path, file, [{"when": heard("peer"), "signal": "goodbye"}])
+    assert run.passed, run.explain()
+    assert "dotted').read()=s3cr$t" in "\n".join(lines(run))
+    assert "A== open('/run/secrets/empty').read()=" in lines(run)
+    assert said_by(run, "peer")[0] == "'s3cr$t\\nA=='"
+    assert "s3cr$t" not in (run.directory / "compose.json").read_text()
+    assert "MIDSESSION_TEST_DOTTED" not in os.environ

@@ -51,7 +51,7 @@ class Engine:
     async def call(self, function: Any, *arguments: Any, **options: Any) -> Any:
         return function(*arguments, **options)
 
-    async def call_compose(self, _project: str, _file: Path, *words: str) -> None:
+    async def call_compose(self, _project: str, _file: Path, *words: str, **_: object) -> None:
         assert {"--no-deps", "--no-recreate", "--no-build"} <= set(words)
         wave = [word for word in words if word in self.states]
         self.ups.append(wave)

@@ -524,7 +524,7 @@ class Interrupted:
         self.api, self.host = api, "here"
         self.told: list[str] = []
 
-    async def call(self, *words: Any) -> Any:
+    async def call(self, *words: Any, **_: object) -> Any:
         if words[0] == "--project-name":
             raise asyncio.CancelledError
         function, *arguments = words

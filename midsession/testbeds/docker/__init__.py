@@ -10,12 +10,12 @@ import ipaddress
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from midsession.core.plan import ComposeService, ImageService, Plan
 from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.testbeds import Pruned, RunInbox
-from midsession.testbeds.docker import derived, model, networks
+from midsession.testbeds.docker import contents, derived, model, networks
 from midsession.testbeds.docker.engine import Engine
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 from midsession.testbeds.docker.journal import Journal
@@ -143,7 +143,7 @@ class DockerTestbed:
         self, workshop: Workshop, plan: Plan, run: str, directory: Path, images: Mapping[str, str]
     ) -> LiveProject:
         """Another user of the engine may take a subnet between our look and our creation: then another one is tried."""
-        theirs = await _users_model(workshop, plan)
+        theirs = await _users_file(workshop, plan)
         for attempt in range(_SUBNET_TRIES):
             order = await self._order_with_room(workshop, plan, run, theirs, apart=attempt > 0)
             live = self._live = LiveProject(workshop, order, images)
@@ -158,7 +158,7 @@ class DockerTestbed:
         return live
 
     async def _order_with_room(
-        self, workshop: Workshop, plan: Plan, run: str, theirs: Mapping[str, Any] | None, apart: bool
+        self, workshop: Workshop, plan: Plan, run: str, theirs: derived.UsersFile | None, apart: bool
     ) -> model.Project:
         """Where the range of subnets is used up, the projects that are kept give way, oldest first."""
         while True:
@@ -170,10 +170,10 @@ class DockerTestbed:
             await self._drop(self.kept[0])
 
     async def _order(
-        self, workshop: Workshop, plan: Plan, run: str, theirs: Mapping[str, Any] | None, apart: bool
+        self, workshop: Workshop, plan: Plan, run: str, theirs: derived.UsersFile | None, apart: bool
     ) -> model.Project:
         fleets = model.fleets_for(plan, self._wanted)
-        file = theirs or {}
+        file = theirs.model if theirs is not None else {}
         where = networks.networks_of(file, [s.service for s in plan.services if isinstance(s, ComposeService)])
         hosts = len(plan.services) + len(plan.foreign_clients) + fleets + networks.hosts_on(file, where.under_test)
         beside = [networks.hosts_on(file, [key]) + len(plan.services) for key in where.apart]
@@ -183,7 +183,7 @@ class DockerTestbed:
         project = model.project_of(entry.project, plan, run, first, fleets, marks)
         if theirs is not None:
             subnets = dict(zip(where.apart, others, strict=True))
-            derived.adopt(project, plan.services, theirs, subnets, marks, os.environ)
+            derived.adopt(project, plan.services, theirs, subnets, marks)
         return project
 
 
@@ -198,7 +198,7 @@ async def _require_images(workshop: Workshop, plan: Plan) -> dict[str, str]:
     return images
 
 
-async def _users_model(workshop: Workshop, plan: Plan) -> Mapping[str, Any] | None:
+async def _users_file(workshop: Workshop, plan: Plan) -> derived.UsersFile | None:
     files = model.foreign_files(plan.services)
     if not files:
         return None
@@ -208,11 +208,11 @@ async def _users_model(workshop: Workshop, plan: Plan) -> Mapping[str, Any] | No
             slug="several-compose-files",
         )  # fmt: skip
     path = Path(plan.source).parent / files[0]
-    active = await workshop.compose.config(path)
+    found = await workshop.compose.config(path)
     named = [service.service for service in plan.services if isinstance(service, ComposeService)]
-    if all(name in active.get("services", {}) for name in named):
-        return active
-    return derived.chosen(active, await workshop.compose.config(path, "--profile", "*"), named)
+    if not all(name in found.get("services", {}) for name in named):
+        found = derived.chosen(found, await workshop.compose.config(path, "--profile", "*"), named)
+    return derived.UsersFile(found, await workshop.compose.variables(path, contents.variables(found)))
 
 
 def _clients_wanted() -> int | None:

@@ -16,15 +16,21 @@ from midsession.errors import EnvironmentLacks
 _FOLDERS = {"secrets": "/run/secrets/", "configs": "/"}
 
 
+def variables(model: Mapping[str, Any]) -> set[str]:
+    """The environment variables that contents are taken from."""
+    services = (model.get("services") or {}).values()
+    return {made["environment"] for service in services for _, _, made in _uses(service, model) if _is_of_env(made)}
+
+
 def require(file: str, model: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     """Raises EnvironmentLacks for a content that is nowhere, and for one that is to go where nobody can write."""
     for name, service in (model.get("services") or {}).items():
         for family, _, made in _uses(service, model):
             variable = made.get("environment")
-            if variable and variable not in environment:
+            if _is_of_env(made) and variable not in environment:
                 raise EnvironmentLacks(
                     f"the {family[:-1]} {made['name']!r} of {file} is the environment variable {variable}, which is "
-                    "not set here", f"set it ({variable}=…): what an .env file says of it is not seen",
+                    "not set here", f"set it ({variable}=…), or say it in the .env file beside that file",
                     slug="compose-content",
                 )  # fmt: skip
             if service.get("read_only"):
@@ -58,6 +64,10 @@ def _uses(
             made = (model.get(family) or {}).get(use["source"]) or {}
             if "content" in made or "environment" in made:
                 yield family, use, made
+
+
+def _is_of_env(made: Mapping[str, Any]) -> bool:
+    return bool(made.get("environment"))
 
 
 def _content(made: Mapping[str, Any], environment: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import ipaddress
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from midsession.core.plan import ComposeService, Service
@@ -35,6 +36,14 @@ agent's to say; a run's networks hide no port."""
 _OF_ITS_DEPLOYMENT = ("restart_policy", "replicas")
 
 
+@dataclass(frozen=True, slots=True)
+class UsersFile:
+    """A Compose file: its canonical model, and the environment variables from which its secrets and configs come."""
+
+    model: Mapping[str, Any]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
 def chosen(active: Mapping[str, Any], everything: Mapping[str, Any], named: Sequence[str]) -> Mapping[str, Any]:
     """The model of a file: what its active profiles hold, and what the scenario names with all that this needs.
 
@@ -50,20 +59,17 @@ def chosen(active: Mapping[str, Any], everything: Mapping[str, Any], named: Sequ
 def adopt(
     project: Project,
     services: Sequence[Service],
-    model: Mapping[str, Any],
+    theirs: UsersFile,
     subnets: Mapping[str, ipaddress.IPv4Network],
     labels: Mapping[str, str],
-    environment: Mapping[str, str],
 ) -> None:
-    """Add a canonical Compose model to a project. Raises EnvironmentLacks for what it cannot hold.
-
-    `environment` is what secrets and configs may be taken from.
-    """
+    """Add a Compose file to a project. Raises EnvironmentLacks for what it cannot hold."""
+    model = theirs.model
     named = {s.service: s for s in services if isinstance(s, ComposeService)}
     hosts = {key: next(h for h in project.hosts if h.name == s.name) for key, s in named.items()}
     where = networks.networks_of(model, named)
     _require(named, model, project, hosts, where)
-    contents.require(next(iter(named.values())).file, model, environment)
+    contents.require(next(iter(named.values())).file, model, theirs.variables)
     agents = {key: host.agent for key, host in hosts.items()}
     ours = project.model["services"]
     for key, service in _services(model).items():
@@ -77,7 +83,8 @@ def adopt(
             project.model[family] = {k: _resource(family, v or {}, labels) for k, v in model[family].items()}
     project.beside = dependencies.needs(model, named)
     project.waits = dependencies.waits(model)
-    inner = {host.name: contents.packed(_services(model)[key], model, environment) for key, host in hosts.items()}
+    inner = {host.name: contents.packed(_services(model)[key], model, theirs.variables) for key, host in hosts.items()}
+    project.variables = theirs.variables
     project.put_in = {name: archive for name, archive in inner.items() if archive is not None}
 
 

@@ -9,11 +9,12 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -214,18 +215,23 @@ class Compose:
         on_spawn: Callable[[int], None] = lambda _pid: None,
     ) -> None:
         self._command, self._keep_open, self._on_spawn = command, tuple(keep_open), on_spawn
-        self._environment = {**os.environ, "DOCKER_HOST": host, "COMPOSE_PROGRESS": "quiet", "COMPOSE_MENU": "false"}
+        self._environment: Mapping[str, str] = {
+            **os.environ, "DOCKER_HOST": host, "COMPOSE_PROGRESS": "quiet", "COMPOSE_MENU": "false",
+        }  # fmt: skip
 
-    async def call(self, *arguments: str) -> str:
-        """What it prints. Raises HarnessError with its last words; it is killed when the call is cancelled."""
+    async def call(self, *arguments: str, told: str = "", variables: Mapping[str, str] | None = None) -> str:
+        """What it prints; it is `told` something on its standard input, and finds these variables besides ours.
+
+        Raises HarnessError with its last words; it is killed when the call is cancelled.
+        """
         process = await asyncio.create_subprocess_exec(
             *self._command, *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env=self._environment, pass_fds=self._keep_open, start_new_session=True,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={**self._environment, **(variables or {})}, pass_fds=self._keep_open, start_new_session=True,
         )  # fmt: skip
         self._on_spawn(process.pid)
         try:
-            out, err = await process.communicate()
+            out, err = await process.communicate(told.encode())
         except asyncio.CancelledError:
             process.kill()
             await process.wait()
@@ -239,6 +245,22 @@ class Compose:
         words = ("--file", str(file), *options, "config", "--format")
         model: Mapping[str, Any] = json.loads(await self.call(*words, "json"))
         return extension.restored(model, await self.call(*words, "yaml"), file.name)
+
+    async def variables(self, file: Path, names: Collection[str]) -> dict[str, str]:
+        """What Compose takes these environment variables for in a file, its .env files included. Those that are set.
+
+        A second file asks, so that Compose itself interpolates; it doubles each `$`. Raises HarnessError.
+        """
+        asked = {name: [f"${{{name}+set}}", f"${{{name}-}}"] for name in names if _VARIABLE.fullmatch(name)}
+        if not asked:
+            return {}
+        words = ("--file", str(file), "--file", "-", "config", "--format", "json")
+        model = json.loads(await self.call(*words, told=json.dumps({_ASKED: asked})))
+        return {name: value.replace("$$", "$") for name, (is_set, value) in model[_ASKED].items() if is_set}
+
+
+_ASKED = f"{extension.KEY}-asked"
+_VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _verb(arguments: Sequence[str]) -> str:

@@ -56,9 +56,9 @@ class LiveProject:
         file = self._write_model(directory)
         if builds := derived.has_builds(self.order):
             self._does(f"building {', '.join(builds)} (docker compose build)")
-            await self._workshop.call_compose(self.order.name, file, "build", *builds)
+            await self._workshop.call_compose(self.order.name, file, "build", *builds, variables=self.order.variables)
         self._does("making its containers (docker compose create)")
-        await self._workshop.call_compose(self.order.name, file, "create", "--no-build")
+        await self._workshop.call_compose(self.order.name, file, "create", "--no-build", variables=self.order.variables)
 
     async def start(self, directory: Path, inbox: RunInbox) -> None:
         """Start the agents, and meet them; what is published of their hosts is noted."""

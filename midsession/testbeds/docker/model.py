@@ -65,7 +65,8 @@ class Project:
     """A project to be made: the Compose model, its hosts, and the services of a Compose file that come up beside them.
 
     `beside`: each of those with the Compose services of hosts that are up before it; `waits`: what else is waited for;
-    `put_in`: an archive for the root of a host's program, by the host's name, before it first starts.
+    `put_in`: an archive for the root of a host's program, by the host's name, before it first starts; `variables`: what
+    Compose is to find in its environment besides ours.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Project:
     beside: Mapping[str, frozenset[str]] = field(default_factory=dict)
     waits: Sequence[Wait] = ()
     put_in: Mapping[str, bytes] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def fleets_for(plan: Plan, wanted: int | None) -> int:

@@ -97,7 +97,9 @@ class Neighbours:
             self._does(f"bringing up {', '.join(wave)} (docker compose up)")
             words = ("up", "--detach", "--no-recreate", "--no-build", "--no-deps")
             try:
-                await self._workshop.call_compose(self._order.name, self._file, *words, *wave)
+                await self._workshop.call_compose(
+                    self._order.name, self._file, *words, *wave, variables=self._order.variables
+                )
             except HarnessError as error:
                 raise self._port_taken(wave, error) or error from None
             self._up.update(wave)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,10 +71,12 @@ class Workshop:
         self.journal.end(project)
         self.guard.ended(project)
 
-    async def call_compose(self, project: str, file: Path, *words: str) -> None:
-        """Call Compose for a project. Raises HarnessError."""
+    async def call_compose(
+        self, project: str, file: Path, *words: str, variables: Mapping[str, str] | None = None
+    ) -> None:
+        """Call Compose for a project, with these environment variables besides ours. Raises HarnessError."""
         self._unsettled.add(project)
-        await self.compose.call("--project-name", project, "--file", str(file), *words)
+        await self.compose.call("--project-name", project, "--file", str(file), *words, variables=variables)
         self._unsettled.discard(project)
 
     async def image(self, name: str, remedy: str = "") -> str:
