@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from midsession.core.plan import Service
+from midsession.core.plan import ComposeService, Service
 from midsession.core.record import Record
 from midsession.errors import HarnessError
 
@@ -27,10 +27,17 @@ def late(service: Service, said: Sequence[str]) -> HarnessError:
     )
 
 
-def refused(name: str, why: HarnessError) -> HarnessError:
-    """The program of a service or a client could not even be started."""
+def refused(name: str, why: HarnessError, mend: str = "its command in the scenario") -> HarnessError:
+    """The program of a service or a client could not even be started; what there is to `mend` for it."""
     said = str(why).removesuffix(f"  [{why.slug}]").rpartition(" refused: ")[2]
-    return HarnessError(f"{name} did not come up: {said}; mend its command in the scenario", "service-not-up")
+    return HarnessError(f"{name} did not come up: {said}; mend {mend}", "service-not-up")
+
+
+def refused_service(service: Service, why: HarnessError) -> HarnessError:
+    """The same of a service, which may be one of a Compose file."""
+    if isinstance(service, ComposeService):
+        return refused(service.name, why, f"its service {service.service!r} in {service.file}")
+    return refused(service.name, why)
 
 
 def exit_words(exit_: Record) -> str:

@@ -133,7 +133,7 @@ class Beginning(Conducting):
         try:
             await self._answer(host.ask(self._start_of(service)), f"{service.name} started")
         except HarnessError as error:
-            raise startup.refused(service.name, error) if error.slug == REFUSED else error from None
+            raise startup.refused_service(service, error) if error.slug == REFUSED else error from None
         try:
             await self._until(program.ready, service.ready_within_s, f"{service.name} listening")
         except HarnessError:

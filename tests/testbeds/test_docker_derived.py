@@ -271,7 +271,7 @@ def test_what_compose_would_write_into_a_container_is_written_into_it() -> None:
 
 @pytest.mark.parametrize("word", ["secrets", "configs"])
 def test_content_that_nobody_could_write_is_refused(word: str) -> None:
-    """A variable that is not set, a file system that is read-only; for neighbours too."""
+    """A variable that is not set, a user who is no number, a file system that is read-only; for neighbours too."""
     use: dict[str, Any] = {
         **changed({"vault": {word: [{"source": "k"}]}}),
         word: {"k": {"environment": "K", "name": "k"}},
@@ -279,7 +279,11 @@ def test_content_that_nobody_could_write_is_refused(word: str) -> None:
     contents.require("f", use, {"K": ""})
     with pytest.raises(EnvironmentLacks, match="K, which is not set"):
         contents.require("f", use, {})
-    use["services"]["vault"] = {**use["services"]["vault"], "read_only": True}
+    vault = use["services"]["vault"]
+    use["services"]["vault"] = vault | {word: [{"source": "k", "uid": "nobody"}]}
+    with pytest.raises(EnvironmentLacks, match="uid 'nobody' in 'vault'; give that by its number"):
+        contents.require("f", use, {"K": ""})
+    use["services"]["vault"] = vault | {"read_only": True}
     with pytest.raises(EnvironmentLacks, match="read_only"):
         contents.require("f", use, {"K": ""})
 
@@ -295,6 +299,7 @@ TWO_NAMES = {"pg": {"networks": {"back": None, "front": None}}, "q": {"networks"
     [
         ({}, {}, "pgg", "no-such-compose-service"),
         ({"pg": {"networks": None, "network_mode": "host"}}, {}, "pg", "compose-network-mode"),
+        ({"pg": {"post_start": [{"command": ["true"]}]}}, {}, "pg", "compose-hook"),
         ({"client-1": {"image": "x"}}, {}, "pg", "name-taken"),
         ({"vault": {"networks": {"back": {"aliases": ["client-1"]}}}}, {}, "pg", "name-taken"),
         ({"db": {"image": "x", "networks": {"back": None}}}, {}, "pg", "name-taken"),

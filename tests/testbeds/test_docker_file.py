@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from midsession.door import Bench, Run
+from midsession.errors import EnvironmentLacks
 from midsession.language import plans
 from midsession.runner.listener import Listener
 from midsession.testbeds.docker import DockerTestbed
@@ -354,3 +355,30 @@ def test_secrets_of_an_env_file_are_there(tmp_path: Path) -> None:
     assert said_by(run, "peer")[0] == "'s3cr$t\\nA=='"
     assert "s3cr$t" not in (run.directory / "compose.json").read_text()
     assert "MIDSESSION_TEST_DOTTED" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ({"services": {"app": {"image": IMAGE, "comand": "x"}}}, "comand"),
+        ({"services": {"app": {"image": IMAGE, "env_file": "nowhere.env"}}}, "nowhere.env not found"),
+    ],
+)
+def test_a_file_that_compose_cannot_read_is_told_in_its_words(tmp_path: Path, file: Any, why: str) -> None:
+    """It is the user's to mend, before anything is made: no broken harness."""
+    with pytest.raises(EnvironmentLacks, match=rf"cannot read compose.yaml: .*{why}.*compose-file"):
+        perform(tmp_path, file)
+
+
+def test_what_compose_only_warns_of_does_not_hide_why_it_failed(tmp_path: Path) -> None:
+    """Its last words are its errors; a service of the file that cannot be started is to be mended there."""
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY nowhere /\n")
+    run = perform(tmp_path, {"services": {"app": {"build": "."}}})
+    assert "nowhere" in problems(run)
+    assert "level=warning" not in problems(run)
+
+
+def test_a_service_that_cannot_be_started_is_to_be_mended_in_its_file(tmp_path: Path) -> None:
+    """Not in the scenario, which says nothing of its command."""
+    run = perform(tmp_path, {"services": {"app": program("no-such-program", init=False)}})
+    assert "mend its service 'app' in compose.yaml" in problems(run)

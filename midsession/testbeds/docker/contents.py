@@ -23,21 +23,27 @@ def variables(model: Mapping[str, Any]) -> set[str]:
 
 
 def require(file: str, model: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-    """Raises EnvironmentLacks for a content that is nowhere, and for one that is to go where nobody can write."""
+    """Raises EnvironmentLacks for a content that is nowhere, for nobody, or to go where nobody can write."""
     for name, service in (model.get("services") or {}).items():
-        for family, _, made in _uses(service, model):
-            variable = made.get("environment")
-            if _is_of_env(made) and variable not in environment:
-                raise EnvironmentLacks(
-                    f"the {family[:-1]} {made['name']!r} of {file} is the environment variable {variable}, which is "
-                    "not set here", f"set it ({variable}=…), or say it in the .env file beside that file",
-                    slug="compose-content",
-                )  # fmt: skip
+        for family, use, made in _uses(service, model):
+            what = f"the {family[:-1]} {use['source']!r} of {file}"
+            if _is_of_env(made) and made["environment"] not in environment:
+                raise _refused(
+                    f"{what} is the environment variable {made['environment']}, which is not set here",
+                    f"set it ({made['environment']}=…), or say it in the .env file beside that file",
+                )
+            for word in ("uid", "gid"):
+                if not str(use.get(word) or 0).isdecimal():
+                    raise _refused(f"{what} is for the {word} {use[word]!r} in {name!r}", "give that by its number")
             if service.get("read_only"):
-                raise EnvironmentLacks(
-                    f"the service {name!r} of {file} is read_only, so no content of a {family[:-1]} can be put into it",
-                    "give it by `file:`, which is mounted", slug="compose-content",
-                )  # fmt: skip
+                raise _refused(
+                    f"{what} cannot be put into the service {name!r}, which is read_only",
+                    "give its content by `file:`, which is mounted",
+                )
+
+
+def _refused(what: str, remedy: str) -> EnvironmentLacks:
+    return EnvironmentLacks(what, remedy, slug="compose-content")
 
 
 def packed(service: Mapping[str, Any], model: Mapping[str, Any], environment: Mapping[str, str]) -> bytes | None:

@@ -137,6 +137,12 @@ def _require_service(key: str, service: ComposeService, model: Mapping[str, Any]
             f"the service {key!r} of {service.file} has a network_mode of its own, so its network cannot be ours",
             "name a service with networks of its own", slug="compose-network-mode",
         )  # fmt: skip
+    if there[key].get("post_start"):
+        raise EnvironmentLacks(
+            f"the service {key!r} of {service.file} has a post_start, which Compose runs when it starts a service, and "
+            "the run starts this one", "do that in its entrypoint, and take it away (in an override: `!reset []`)",
+            slug="compose-hook",
+        )  # fmt: skip
 
 
 def _require_reach(service: ComposeService, host: HostOrder, beyond: Sequence[str]) -> None:

@@ -241,22 +241,32 @@ class Compose:
         return out.decode(errors="replace")
 
     async def config(self, file: Path, *options: str) -> Mapping[str, Any]:
-        """The canonical model of a Compose file, with our extension of it. Raises HarnessError, EnvironmentLacks."""
-        words = ("--file", str(file), *options, "config", "--format")
-        model: Mapping[str, Any] = json.loads(await self.call(*words, "json"))
-        return extension.restored(model, await self.call(*words, "yaml"), file.name)
+        """The canonical model of a Compose file, with our extension of it. Raises EnvironmentLacks."""
+        model: Mapping[str, Any] = json.loads(await self._read(file, *options, "config", "--format", "json"))
+        return extension.restored(model, await self._read(file, *options, "config", "--format", "yaml"), file.name)
 
     async def variables(self, file: Path, names: Collection[str]) -> dict[str, str]:
         """What Compose takes these environment variables for in a file, its .env files included. Those that are set.
 
-        A second file asks, so that Compose itself interpolates; it doubles each `$`. Raises HarnessError.
+        A second file asks, so that Compose itself interpolates; it doubles each `$`. Raises EnvironmentLacks.
         """
         asked = {name: [f"${{{name}+set}}", f"${{{name}-}}"] for name in names if _VARIABLE.fullmatch(name)}
         if not asked:
             return {}
-        words = ("--file", str(file), "--file", "-", "config", "--format", "json")
-        model = json.loads(await self.call(*words, told=json.dumps({_ASKED: asked})))
+        words = ("--file", "-", "config", "--format", "json")
+        model = json.loads(await self._read(file, *words, told=json.dumps({_ASKED: asked})))
         return {name: value.replace("$$", "$") for name, (is_set, value) in model[_ASKED].items() if is_set}
+
+    async def _read(self, file: Path, *words: str, told: str = "") -> str:
+        try:
+            return await self.call("--file", str(file), *words, told=told)
+        except HarnessError as error:
+            said = str(error).removeprefix("docker compose config: ").removesuffix(f"  [{error.slug}]")
+            raise EnvironmentLacks(
+                f"Docker Compose cannot read {file.name}: {said}",
+                "mend it there; `docker compose config` tells the same",
+                slug="compose-file",
+            ) from None
 
 
 _ASKED = f"{extension.KEY}-asked"
@@ -268,5 +278,7 @@ def _verb(arguments: Sequence[str]) -> str:
 
 
 def _last_words(err: bytes) -> str:
+    """Its errors without its warnings, which stand before them."""
     lines = [line.strip() for line in err.decode(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in lines if " level=warning msg=" not in line] or lines
     return "; ".join(lines[-3:]) or "it failed and said nothing"
