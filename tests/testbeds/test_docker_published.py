@@ -112,7 +112,9 @@ def test_a_taken_port_is_named_with_what_to_do(said: str) -> None:
 
 
 def test_another_refusal_is_no_taken_port() -> None:
-    """Nor is any of a service without ports."""
+    """Nor is another's port, nor any of a service without ports."""
+    other = HarnessError(f"{ENDPOINT}Bind for 0.0.0.0:80 failed: port is already allocated")
+    assert published.taken("web", SERVICE, other) is None
     assert published.taken("web", SERVICE, HarnessError("no space left on device")) is None
     assert published.taken("web", {}, HarnessError("the name is already in use")) is None
 

@@ -50,11 +50,11 @@ def taken(name: str, service: Mapping[str, Any], error: HarnessError) -> Harness
     """What an engine's refusal to start a service means when a port that it publishes is taken; else None."""
     said = str(error).removesuffix(f"  [{error.slug}]").rpartition("): ")[2]  # the endpoint's long name comes before
     ports = [str(port["published"]) for port in service.get("ports") or () if port.get("published")]
-    if not ports or not any(words in said for words in _TAKEN):
+    named = [port for port in ports if any(re.search(rf":{end}\b", said) for end in port.split("-"))]
+    if not named or not any(words in said for words in _TAKEN):
         return None
-    named = [port for port in ports if re.search(rf":{re.escape(port)}\b", said)]
     return HarnessError(
-        f"port {', '.join(named or ports)} is taken, and the service {name!r} of the Compose file is to be published "
+        f"port {', '.join(named)} is taken, and the service {name!r} of the Compose file is to be published "
         f"there ({said}); end what holds it (another run?), or let the engine choose a port (`ports: "
         f"[{_targets(service)}]`), which the run notes",
         "port-taken",
