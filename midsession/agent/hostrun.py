@@ -129,6 +129,13 @@ class HostRun:
         self.faults.add(fault)
         self._cures[fault] = cure, remains
 
+    def also_broken(self, fault: str, cure: Cure, remains: Remains) -> None:
+        """That fault, which is in force here, has something more to heal, after what it had by now."""
+        cures = self._cures[fault]
+        assert cures is not None
+        first, left = cures
+        self._cures[fault] = (lambda: first() | cure()), (lambda: left() or remains())
+
     def frozen_by(self, fault: str) -> None:
         """That fault has the program to thaw: who thaws it sees to that, and calls `heal_frozen`."""
         self.faults.add(fault)

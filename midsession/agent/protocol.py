@@ -246,16 +246,37 @@ class Unmislead(_Request, frozen=True, kw_only=True, tag="unmislead"):
 class Renumber(_Request, frozen=True, kw_only=True, tag="renumber"):
     """Give the interface that has the address `own` the `address` instead, until `Unrenumber`; writes `injected`.
 
-    The name service is told from the new address, and `witnessed` is written once it has acknowledged that.
+    `update`: the name service is told from the new address, and `witnessed` is written once it has acknowledged that.
+    Without, the host's programs and those of all others are told by `Lead`.
     """
 
     fault: str
     own: str
     address: str
+    update: bool = True
 
 
 class Unrenumber(_Request, frozen=True, kw_only=True, tag="unrenumber"):
-    """Give it back, and tell the name service; writes `healed`."""
+    """Give it back, and tell the name service; writes `healed`. What this host is told by the same fault ends, too."""
+
+    fault: str
+
+
+class Lead(_Request, frozen=True, kw_only=True, tag="lead"):
+    """Have this host's resolver say that `names` lead to `address`, where it says `own` by itself, until `Unlead`.
+
+    Answered once each of the names was looked up here and found there; fails when one was not. Writes `injected`; on
+    the host that the same fault has given that address `witnessed`, and it ends there with `Unrenumber`.
+    """
+
+    fault: str
+    names: list[str]
+    own: str
+    address: str
+
+
+class Unlead(_Request, frozen=True, kw_only=True, tag="unlead"):
+    """Let the host's own resolver say where they lead, and see that it does; writes `healed`."""
 
     fault: str
 
@@ -344,8 +365,8 @@ class Shutdown(_Request, frozen=True, kw_only=True, tag="shutdown"):
 
 Request = (
     Configure | Subscribe | Start | Kill | Stop | Freeze | Thaw | Prepare | Filter | Unfilter | Mislead
-    | Unmislead | Renumber | Unrenumber | Impair | Mend | Link | Relink | Destroy | Tell | Status | AwaitPort | List
-    | Fetch | Finish | Reset | Shutdown
+    | Unmislead | Renumber | Unrenumber | Lead | Unlead | Impair | Mend | Link | Relink | Destroy | Tell | Status
+    | AwaitPort | List | Fetch | Finish | Reset | Shutdown
 )  # fmt: skip
 FromAgent = Hello | Reply | Records | Farewell
 

@@ -10,7 +10,7 @@ from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.network import filter as filters
-from midsession.agent.network import impair
+from midsession.agent.network import impair, lies
 from midsession.agent.protocol import Configure, Fetch, Finish, List, Prepare, Shutdown, Subscribe
 from midsession.core.record import Event
 
@@ -94,6 +94,7 @@ _PREPARE: dict[str, Callable[[Agent], None]] = {
     "packets": filters.prepare_packets,
     "queue": impair.prepare,
     "shape": impair.prepare,
+    "names": lies.prepare,
 }
 
 

@@ -11,12 +11,13 @@ from typing import Any
 from midsession.agent import census, process, session
 from midsession.agent.agent import Handler
 from midsession.agent.network import filter as filters
-from midsession.agent.network import impair, lies, link, renumber, sockets
+from midsession.agent.network import impair, lead, lies, link, renumber, sockets
 
 VERBS: Mapping[type[Any], Handler] = {
     **process.VERBS,
     **filters.VERBS,
     **impair.VERBS,
+    **lead.VERBS,
     **lies.VERBS,
     **link.VERBS,
     **renumber.VERBS,

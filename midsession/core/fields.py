@@ -79,7 +79,8 @@ FIELDS: Mapping[Event, Fields] = {
     Event.LINE: {"stream": frozenset({"stdout", "stderr"}), "text": str, "incarnation": int},
     Event.INJECTED: {
         "verb": frozenset({
-            "destroy", "filter", "freeze", "impair", "kill", "link", "mislead", "renumber", "start", "stop", "thaw"
+            "destroy", "filter", "freeze", "impair", "kill", "lead", "link", "mislead", "renumber", "start", "stop",
+            "thaw",
         }),
         "began_ns": int, "signal": str, "grace_s": float, "mechanism": frozenset({"queue", "netem"}),
         "rules": frozenset({"nft", "iptables"}), "cut": frozenset({"queue", "netem"}), **_FAULT,

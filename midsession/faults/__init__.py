@@ -49,5 +49,10 @@ def broken_networks(plan: Plan) -> frozenset[str]:
     return frozenset(place for fault in _of(plan) if fault.abilities() for place in fault.places(plan))
 
 
+def readdressed(plan: Plan) -> frozenset[str]:
+    """The services whose hosts are given another address by a step of the plan."""
+    return frozenset(place for fault in _of(plan) if "addresses" in fault.abilities() for place in fault.places(plan))
+
+
 def _of(plan: Plan) -> list[Fault]:
     return [build(step.verb, step.args) for step in plan.timeline if step.verb in FAULTS]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 HOSTS, CONTAINERS = "hosts", "containers"
 """What a plan may need besides the abilities of agents: hosts of the run's own; programs in containers of their own."""
-_NETWORK = frozenset({"filter", "packets", "links", "sockets", "queue", "shape"})
+_NETWORK = frozenset({"filter", "packets", "links", "sockets", "queue", "shape", "names", "addresses"})
 """The abilities (see `midsession.faults.base`) of agents that may change the network of their hosts."""
 
 
@@ -77,7 +77,7 @@ TESTBEDS = {
             "midsession.testbeds.netns.testbed",
             "NetnsTestbed",
             ("midsession run {source}", "--testbed netns", "--seed {seed}", "-k {variant}", "--runs {runs}"),
-            offers=_NETWORK | {HOSTS, "names", "addresses"},
+            offers=_NETWORK | {HOSTS},
         ),
         TestbedEntry(
             "docker",
@@ -85,8 +85,7 @@ TESTBEDS = {
             "midsession.testbeds.docker",
             "DockerTestbed",
             ("midsession run {source}", "--testbed docker", "--seed {seed}", "-k {variant}", "--runs {runs}"),
-            # The engine gives addresses, and its resolver goes on with those that it gave.
-            offers=_NETWORK | {HOSTS, CONTAINERS, "names"},
+            offers=_NETWORK | {HOSTS, CONTAINERS},
             more_fleets="MIDSESSION_DOCKER_CLIENTS={count}",
             pruner="prune",
         ),

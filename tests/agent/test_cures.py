@@ -61,7 +61,7 @@ link._set = lambda interface, up: up or switch(interface, up)"""
 ADDRESS_STAYS = """
 from midsession.agent.network import renumber
 renumber._is_known_at = lambda address: True
-renumber._cure = lambda interface, own: {}"""
+renumber._Move.cure = lambda self: {}"""
 STAYS_FROZEN = """
 import os, signal
 from midsession.agent import process

@@ -1,13 +1,12 @@
 """The verbs mislead and unmislead: what this host's resolver is told about one name.
 
 DNS queries for that name, and no others, are led to a socket of the agent's own, by a rule that compares the name in
-the packet; whoever was to answer never sees them, and the answer seems to come from there. Queries over TCP, and those
-whose letters' case was mixed (a resolver's guard against forgery), are not led here.
+the packet; whoever was to answer never sees them, and the answer seems to come from there. Queries over TCP are not led
+here.
 """
 
 from __future__ import annotations
 
-import re
 import socket
 from typing import Any
 
@@ -15,18 +14,20 @@ from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop
+from midsession.agent.network import nft
 from midsession.agent.network.names import answer
 from midsession.agent.network.nft import Nft
+from midsession.agent.network.redirection import is_name, redirection
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Mislead, Unmislead
 
-_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){0,9}")
-_QUESTION_BITS = 160
-"""Where the question begins, behind the headers of UDP and DNS (8 and 12 bytes)."""
-_PIECE = 16
-"""The most bytes that one expression of nftables compares."""
 _BEFORE_OTHERS = -110
-"""Docker's own rules for its resolver stand at -100 (dstnat)."""
+"""Docker's own rules for its resolver stand at -100 (dstnat), those of `lead` between these two."""
+
+
+def prepare(_agent: Agent) -> None:
+    """Nothing but the way to the packet rules."""
+    nft.preload()
 
 
 def mislead(agent: Agent, ask: Mislead, _answer: Answer) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def mislead(agent: Agent, ask: Mislead, _answer: Answer) -> dict[str, Any]:
     host = agent.run_under_way()
     if host.is_broken(ask.fault):
         raise Refused(f"{ask.fault} is in force already")
-    if _NAME.fullmatch(ask.name) is None:
+    if not is_name(ask.name):
         raise Refused(f"{ask.name!r} is no name that a host can have")
     began_ns = now_ns()
     lie = _Lie(agent.loop, host, ask)
@@ -61,7 +62,9 @@ class _Lie:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             self._socket.bind(("127.0.0.1", 0))
-            self._nft.run(redirection(self._table, ask.name, self._socket.getsockname()[1]))
+            port = self._socket.getsockname()[1]
+            rules = redirection(self._table, [ask.name], port, _BEFORE_OTHERS, past_marked=True)
+            self._nft.run(f"create table {self._table}\n{rules}")
         except BaseException:
             self._socket.close()
             raise
@@ -89,16 +92,3 @@ class _Lie:
                 self._socket.sendto(response, asker)
         if self._queries == 1:
             self._host.witnessed(self._ask.fault, "query", name=self._ask.name)
-
-
-def redirection(table: str, name: str, port: int) -> str:
-    """The rules that lead queries for a name to a local port. Pure."""
-    wanted = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
-    pieces = [
-        f"@th,{_QUESTION_BITS + 8 * at},{8 * len(piece)} 0x{piece.hex()}"
-        for at in range(0, len(wanted), _PIECE)
-        if (piece := wanted[at : at + _PIECE])
-    ]
-    hook = f"type nat hook output priority {_BEFORE_OTHERS}; policy accept;"
-    rule = f"udp dport 53 {' '.join(pieces)} redirect to :{port}"
-    return f"create table {table}\ntable {table} {{\nchain output {{ {hook} {rule}; }}\n}}"

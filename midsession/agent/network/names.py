@@ -39,6 +39,21 @@ class Names:
         return answer(message, self._at)
 
 
+def query(name: str) -> bytes:
+    """A query for the address of a name."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+    return _HEADER.pack(0, _RECURSION_WANTED, 1, 0, 0, 0) + labels + struct.pack("!HH", _TYPE_A, _CLASS_IN)
+
+
+def is_at(response: bytes, address: str) -> bool:
+    """Whether a response says that a name has that address, and ends with that."""
+    if len(response) < _HEADER.size:
+        return False
+    _, flags, _, answers, _, _ = _HEADER.unpack_from(response)
+    says_so = response.endswith(struct.pack("!H", 4) + socket.inet_aton(address))
+    return bool(flags & _IS_RESPONSE and not flags & _CODE and answers and says_so)
+
+
 def update() -> bytes:
     """The message of a host that is now where it comes from. Its zone is the root (RFC 2136 §2.3)."""
     return _HEADER.pack(0, _UPDATE, 1, 0, 0, 0) + b"\0" + struct.pack("!HH", _TYPE_SOA, _CLASS_IN)

@@ -1,7 +1,8 @@
 """The verbs renumber and unrenumber: this host's interface has another address in place of its own (RFC 4192's word).
 
-The name service is told by a message whose sender's address is all that it says. Nothing has to be told to the others
-on the link: the address is new to them, and when the old one comes back, it is still at the same Ethernet address.
+A name service that can be told is told by a message whose sender's address is all that it says. Nothing has to be told
+to the others on the link: the address is new to them, and when the old one comes back, it is still at the same Ethernet
+address. Routes through a gateway stay.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ from typing import Any
 
 from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
-from midsession.agent.network import names
+from midsession.agent.network import names, routes
 from midsession.agent.network.addresses import interface_of, own_addresses, readdress
+from midsession.agent.network.resolver import DNS_PORT, name_service
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Renumber, Unrenumber
 
-RESOLVER = "/etc/resolv.conf"
-_DNS_PORT = 53
 _ACKNOWLEDGED_WITHIN_S = 0.5
 """It is next door, and answers at once; meanwhile this agent does nothing else."""
 
@@ -27,13 +27,13 @@ def renumber(agent: Agent, ask: Renumber, _answer: Answer) -> dict[str, Any]:
     host = agent.run_under_way()
     if host.is_broken(ask.fault):
         raise Refused(f"{ask.fault} is in force already")
-    interface = interface_of(ask.own)
+    move = _Move(ask)
     began_ns = now_ns()
-    _give(interface, ask.address)
+    move.make()
     host.injected(ask.fault, "renumber", began_ns, now_ns())
-    host.broken(ask.fault, lambda: _cure(interface, ask.own), lambda: _remains(interface, ask.own))
-    if _is_known_at(ask.address):
-        host.witnessed(ask.fault, "address", interface=interface, address=ask.address)
+    host.broken(ask.fault, move.cure, move.remains)
+    if ask.update and _is_known_at(ask.address):
+        host.witnessed(ask.fault, "address", interface=move.interface, address=ask.address)
     return {}
 
 
@@ -45,23 +45,39 @@ def unrenumber(agent: Agent, ask: Unrenumber, _answer: Answer) -> dict[str, Any]
 VERBS: dict[type[Any], Any] = {Renumber: renumber, Unrenumber: unrenumber}
 
 
-def _cure(interface: str, own: str) -> dict[str, Any]:
-    _give(interface, own)
-    if not _is_known_at(own):
-        raise Refused(f"the name service has not heard that the host is at {own} again")
-    return {"interface": interface, "address": own}
+class _Move:
+    """From one address to another and back, on an interface with its routes. Raises OSError, Refused."""
 
+    def __init__(self, ask: Renumber) -> None:
+        self._ask, self.interface = ask, interface_of(ask.own)
+        self._routes = routes.through_gateways(self.interface)
 
-def _remains(interface: str, own: str) -> str:
-    address = own_addresses()[interface].partition("/")[0]
-    return "" if address == own else f"{interface} has the address {address}"
+    def make(self) -> None:
+        """There; the kernel agrees."""
+        self._give(self._ask.address)
 
+    def cure(self) -> dict[str, Any]:
+        """Back."""
+        own = self._ask.own
+        self._give(own)
+        if self._ask.update and not _is_known_at(own):
+            raise Refused(f"the name service has not heard that the host is at {own} again")
+        return {"interface": self.interface, "address": own}
 
-def _give(interface: str, address: str) -> None:
-    """Give it, and see that the kernel agrees. Raises OSError, Refused."""
-    readdress(interface, address)
-    if own_addresses()[interface].partition("/")[0] != address:
-        raise Refused(f"{interface} did not get the address {address}")
+    def remains(self) -> str:
+        """What is not as it was."""
+        address = own_addresses()[self.interface].partition("/")[0]
+        if address != self._ask.own:
+            return f"{self.interface} has the address {address}"
+        if set(self._routes) - set(routes.through_gateways(self.interface)):
+            return f"{self.interface} has lost a route"
+        return ""
+
+    def _give(self, address: str) -> None:
+        readdress(self.interface, address)
+        if own_addresses()[self.interface].partition("/")[0] != address:
+            raise Refused(f"{self.interface} did not get the address {address}")
+        routes.put_back(self.interface, self._routes)
 
 
 def _is_known_at(address: str) -> bool:
@@ -70,18 +86,8 @@ def _is_known_at(address: str) -> bool:
         teller.settimeout(_ACKNOWLEDGED_WITHIN_S)
         try:
             teller.bind((address, 0))
-            teller.connect((_name_service(), _DNS_PORT))
+            teller.connect((name_service(), DNS_PORT))
             teller.send(names.update())
             return names.is_acknowledged(teller.recv(512))
         except OSError:  # its network is broken, too
             return False
-
-
-def _name_service() -> str:
-    """The first of this host's resolver, see resolv.conf(5). Raises Refused."""
-    with open(RESOLVER) as file:
-        for line in file:
-            key, _, value = line.partition(" ")
-            if key == "nameserver":
-                return value.strip()
-    raise Refused(f"{RESOLVER} names no name service")

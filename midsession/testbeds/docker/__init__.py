@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from midsession.core.plan import ComposeService, ImageService, Plan
 from midsession.errors import EnvironmentLacks, HarnessError
+from midsession.faults import readdressed
 from midsession.testbeds import Pruned, RunInbox
 from midsession.testbeds.docker import contents, derived, model, networks
 from midsession.testbeds.docker.engine import Engine
@@ -175,7 +176,8 @@ class DockerTestbed:
         fleets = model.fleets_for(plan, self._wanted)
         file = theirs.model if theirs is not None else {}
         where = networks.networks_of(file, [s.service for s in plan.services if isinstance(s, ComposeService)])
-        hosts = len(plan.services) + len(plan.foreign_clients) + fleets + networks.hosts_on(file, where.under_test)
+        ours = len(plan.services) + len(plan.foreign_clients) + fleets + len(readdressed(plan))
+        hosts = ours + networks.hosts_on(file, where.under_test)
         beside = [networks.hosts_on(file, [key]) + len(plan.services) for key in where.apart]
         entry = await workshop.begin([hosts, *beside], apart)
         first, *others = [ipaddress.IPv4Network(subnet) for subnet in entry.subnets]

@@ -75,12 +75,13 @@ class ContainerHost:
         link: AgentLink,
         inbox: Inbox,
         keeps_logs: bool = False,
+        spare_address: str | None = None,
     ) -> None:
         self.name, self.address, self.container, self.link = name, address, container, link
         self.clock = own_clock()
         self.python: Sequence[str] = ["python"]
         self.programs: str | None = None
-        self.spare_address: str | None = None
+        self.spare_address = spare_address
         self._api, self._inbox, self._keeps_logs = api, inbox, keeps_logs
         self._book: _Book | None = None
         self._program: _Program | None = None

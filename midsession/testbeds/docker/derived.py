@@ -121,6 +121,7 @@ def _require(
     extension.require(file, model)
     published.require(file, model, where)
     networks.require_free_addresses(file, model)
+    _require_agents(file, model, project, hosts, where)
     called = {key: host.name for key, host in hosts.items()}
     networks.require_clear_names(file, model, called, [host.name for host in project.hosts], where)
 
@@ -151,6 +152,26 @@ def _require_reach(service: ComposeService, host: HostOrder, beyond: Sequence[st
             f"a step breaks the network of {service.name!r}, and what passes {beyond[0]!r} of {service.file} would not "
             "be hit: that network is external, or of another driver than bridge",
             f"take {service.service!r} off it, or leave such steps out", slug="compose-network-out-of-reach",
+        )  # fmt: skip
+
+
+def _require_agents(
+    file: str,
+    model: Mapping[str, Any],
+    project: Project,
+    hosts: Mapping[str, HostOrder],
+    where: networks.Networks,
+) -> None:
+    """Raises EnvironmentLacks for a neighbour who would look in vain for a host that moves: nobody answers it there."""
+    moving = [host.name for host in project.hosts if host.spare]
+    strangers = [key for key in _services(model) if key not in hosts and networks.is_on(model, key, where.under_test)]
+    if moving and strangers:
+        raise EnvironmentLacks(
+            f"a step gives {moving[0]!r} another address, and {strangers[0]!r} of {file}, which is on its network, "
+            "would not be told: the engine's resolver goes on with the old one, and only a service of the scenario has "
+            "an agent that answers in its place",
+            f"name {strangers[0]!r} as a service of the scenario, too, or take it off that network",
+            slug="compose-not-told",
         )  # fmt: skip
 
 

@@ -24,10 +24,11 @@ from midsession.testbeds.docker import derived, model, published
 from midsession.testbeds.docker.archive import packed
 from midsession.testbeds.docker.attached import attach_socket, open_agent
 from midsession.testbeds.docker.container import ContainerHost
+from midsession.testbeds.docker.guides import Guides
 from midsession.testbeds.docker.neighbours import Neighbours, containers
 from midsession.testbeds.docker.workshop import Workshop
 from midsession.testbeds.hosts import AgentHost
-from midsession.testbeds.link import AgentLink, receive_hello
+from midsession.testbeds.link import receive_hello
 
 AnyHost = AgentHost | ContainerHost
 
@@ -48,6 +49,7 @@ class LiveProject:
         self._accounts = {host.name: _Account() for host in order.hosts}
         self._fresh: dict[str, Any] = {}
         self._lingering: dict[str, set[int]] = {}
+        self._guides = Guides()
 
     # --- its life --------------------------------------------------------------------------------------------------
 
@@ -70,6 +72,10 @@ class LiveProject:
         names = [host.name for host in self.order.hosts]
         self.hosts.sort(key=lambda host: names.index(host.name))
         await self._tell_ports(made, inbox)
+        if any(host.spare for host in self.order.hosts):
+            network = f"{self.order.name}_{model.DATA}"
+            seen = {h.name: await engine.call(engine.api.inspect_container, made[h.agent]) for h in self.order.hosts}
+            self._guides.learn(self.order.hosts, seen, network)
         if self.is_reusable:
             self._fresh = await self._census()
 
@@ -77,6 +83,7 @@ class LiveProject:
         """Have the agents begin a run, and bring up the neighbours of its hosts."""
         file = self._write_model(directory)
         await all_of([self._configure(host, plan, run, directory, inbox) for host in self.hosts])
+        await self._guides.prepare()
         if not self.order.beside:
             return
         self._neighbours = Neighbours(self._workshop, self.order, file, inbox, self._does)
@@ -161,9 +168,9 @@ class LiveProject:
         except BaseException:
             writer.close()
             raise
-        link = AgentLink(reader, writer, hello, inbox, host.name)
+        link = self._guides.meet(host, reader, writer, hello, inbox)
         if host.program is None:
-            self.hosts.append(AgentHost(host.name, host.address, ["python"], None, link))
+            self.hosts.append(AgentHost(host.name, host.address, ["python"], None, link, host.spare))
         else:
             program = made[host.program]
             if host.files is not None:
@@ -171,7 +178,8 @@ class LiveProject:
             if host.name in self.order.put_in:
                 await engine.call(engine.api.put_archive, program, "/", self.order.put_in[host.name])
             keeps_logs = host.files is not None
-            self.hosts.append(ContainerHost(host.name, host.address, engine.api, program, link, inbox, keeps_logs))
+            made_of = (engine.api, program, link, inbox, keeps_logs, host.spare)
+            self.hosts.append(ContainerHost(host.name, host.address, *made_of))
 
     async def _start_agent(self, host: model.HostOrder, container: str) -> None:
         try:

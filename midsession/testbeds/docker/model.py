@@ -10,13 +10,13 @@ from __future__ import annotations
 import ipaddress
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from midsession.core.contract import client_environment, service_environment
 from midsession.core.placement import deal
 from midsession.core.plan import ComposeService, GroupPlan, ImageService, Plan, Program, Service
-from midsession.faults import broken_networks
+from midsession.faults import broken_networks, looked_up, readdressed
 from midsession.testbeds.docker import archive
 from midsession.testbeds.docker.dependencies import Wait
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
@@ -47,8 +47,10 @@ them."""
 class HostOrder:
     """A host: its name, its address, the Compose service of its agent, and that of its program where it has a pair.
 
-    `breaks`: a fault of the plan breaks its network, so that its agent needs NET_ADMIN. `files` (text by name) are put
-    into the program's container before it first starts; None: nothing is, not even a directory for logs.
+    `breaks`: a fault of the plan breaks its network. `spare`: the address that a fault may give it instead of its own.
+    `led`: so it is on another host, and its agent says where that is. With any of these its agent needs NET_ADMIN.
+    `files` (text by name) are put into the program's container before it first starts; None: nothing is, not even a
+    directory for logs.
     """
 
     name: str
@@ -58,6 +60,13 @@ class HostOrder:
     program: str | None = None
     breaks: bool = False
     files: Mapping[str, str] | None = None
+    spare: str | None = None
+    led: bool = False
+
+    @property
+    def has_power(self) -> bool:
+        """Whether its agent may configure its network."""
+        return self.breaks or self.led
 
 
 @dataclass(slots=True)
@@ -87,7 +96,8 @@ def fleets_for(plan: Plan, wanted: int | None) -> int:
 
 
 def hosts_of(plan: Plan, subnet: ipaddress.IPv4Network, fleets: int) -> list[HostOrder]:
-    """A host for each service, for each client program, then the fleets. The first address is the gateway's."""
+    """A host for each service, for each client program, then the fleets. The first address is the gateway's; behind
+    those of all hosts are the spare ones."""
     broken = broken_networks(plan)
     addresses = (str(subnet[n]) for n in itertools.count(2))
     hosts = []
@@ -100,7 +110,8 @@ def hosts_of(plan: Plan, subnet: ipaddress.IPv4Network, fleets: int) -> list[Hos
     for n, played in enumerate(played_by(plan, fleets), 1):
         name = f"client-{n}"
         hosts.append(HostOrder(name, "client", next(addresses), name, breaks=bool(played & broken)))
-    return hosts
+    moved = readdressed(plan)
+    return [replace(h, spare=next(addresses) if h.name in moved else None, led=bool(moved)) for h in hosts]
 
 
 def played_by(plan: Plan, fleets: int) -> list[set[str]]:
@@ -139,17 +150,21 @@ def project_of(
     """The project of a plan, but for what a Compose file of the user's adds (see `derived`)."""
     hosts = hosts_of(plan, subnet, fleets)
     services = {host.agent: agent_service(host, labels) for host in hosts}
-    images = _images(plan, run, {host.name: host.address for host in hosts})
+    asked_for = looked_up(plan)
+    images = _images(plan, run, {host.name: host.name if host.name in asked_for else host.address for host in hosts})
     for host in hosts:
         if host.program is not None and host.name in images:
             services[host.program] = image_service(*images[host.name], host, labels)
-    networks = {DATA: network(subnet, labels)}
+    networks = {DATA: network(subnet, labels, {host.name: host.spare for host in hosts if host.spare})}
     return Project(name, subnet, hosts, {"name": name, "services": services, "networks": networks})
 
 
-def network(subnet: ipaddress.IPv4Network, labels: Mapping[str, str]) -> dict[str, Any]:
-    """A network with nothing but our hosts on it."""
-    return {"internal": True, "ipam": {"config": [{"subnet": str(subnet)}]}, "labels": dict(labels)}
+def network(
+    subnet: ipaddress.IPv4Network, labels: Mapping[str, str], reserved: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """A network with nothing but our hosts on it. The engine gives nobody an address that is `reserved`, by name."""
+    config = {"subnet": str(subnet), **({"aux_addresses": dict(reserved)} if reserved else {})}
+    return {"internal": True, "ipam": {"config": [config]}, "labels": dict(labels)}
 
 
 def agent_service(host: HostOrder, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -158,7 +173,7 @@ def agent_service(host: HostOrder, labels: Mapping[str, str]) -> dict[str, Any]:
     It has no capability at all, unless it has to break its network.
     """
     environment = {"MIDSESSION_SERVICE": host.role, "TMPDIR": _STATE}
-    if host.breaks:
+    if host.has_power:
         environment["MIDSESSION_USER"] = str(_USER)
     return {
         "image": SERVER_IMAGE if host.role == "server" else CLIENT_IMAGE,
@@ -178,7 +193,7 @@ def agent_service(host: HostOrder, labels: Mapping[str, str]) -> dict[str, Any]:
         "labels": dict(labels),
         **_NO_PRIVILEGES,
         **_LIMITS,
-        **(_BREAKS_ITS_NETWORK if host.breaks else {}),
+        **(_BREAKS_ITS_NETWORK if host.has_power else {}),
     }
 
 

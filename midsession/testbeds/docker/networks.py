@@ -48,6 +48,11 @@ def hosts_on(model: Mapping[str, Any], keys: Collection[str]) -> int:
     return sum(_replicas(services[name]) for name in services if set(_of(model, name)) & set(keys))
 
 
+def is_on(model: Mapping[str, Any], name: str, keys: Collection[str]) -> bool:
+    """Whether a service of the file is on one of these networks."""
+    return not set(_of(model, name)).isdisjoint(keys)
+
+
 def out_of_reach(model: Mapping[str, Any], name: str, where: Networks) -> list[str]:
     """The networks of a service that are not the network under test: what passes there meets no fault."""
     return [key for key in _of(model, name) if key not in where.under_test]
