@@ -14,7 +14,7 @@ import msgspec
 
 from midsession.agent.network.impairment import Direction, Impairment
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from midsession.agent.network.lies import redirection
+from midsession.agent.network.redirection import redirection
 from midsession.agent.protocol import Mislead, Unmislead
 from tests.agent.conductor import Agent, Refusal, TestConductor
 from tests.agent.test_filter import NAMESPACE, inside, ruleset
@@ -39,6 +39,13 @@ print(json.dumps(seen))
 """
 """A resolver that never answers, and who asks it. An answer must come from the address that was asked (connect)."""
 
+RESOLVED = """
+from midsession.agent.network import resolver
+from midsession.agent.serve import serve_stdio
+resolver.RESOLVER = {file!r}
+raise SystemExit(serve_stdio())
+"""
+"""An agent whose host asks that resolver."""
 LONG = "a-name-of-some-length.in-a-domain.example"
 
 
@@ -49,7 +56,8 @@ def asked(agent: Agent, *queries: bytes) -> list[str]:
 
 @pytest.fixture
 def agent_and_conductor(tmp_path: Path) -> tuple[Agent, TestConductor]:
-    process = Agent("--stdio", prefix=NAMESPACE)
+    (tmp_path / "resolv.conf").write_text(f"nameserver {RESOLVER}\n")
+    process = Agent(code=RESOLVED.format(file=str(tmp_path / "resolv.conf")), prefix=NAMESPACE)
     conductor = process.conductor(tmp_path)
     conductor.begin("witnessed", "healed")
     inside(process, "ip", "link", "set", "lo", "up")
@@ -59,14 +67,18 @@ def agent_and_conductor(tmp_path: Path) -> tuple[Agent, TestConductor]:
 
 @pytest.mark.parametrize("name", ["server", LONG])
 def test_one_name_has_another_address(agent_and_conductor: tuple[Agent, TestConductor], name: str) -> None:
-    """From the resolver's own address, as it seems; other names, longer or shorter ones too, reach the resolver."""
+    """From the resolver's own address, as it seems; whatever the case of its letters; other names, longer or
+    shorter ones too, reach the resolver."""
     agent, conductor = agent_and_conductor
     conductor.ask(Mislead(id=0, fault="lie", name=name, address="10.9.0.7"))
-    lied, *others = asked(agent, query(name), query(name + "x"), query("x." + name), query(name[1:]))
+    lied, too, *others = asked(
+        agent, query(name), query(name.title()), query(name + "x"), query("x." + name), query(name[1:])
+    )
     assert lied.endswith(socket.inet_aton("10.9.0.7").hex())
+    assert too.endswith(socket.inet_aton("10.9.0.7").hex())
     assert others == ["asked the resolver"] * 3
     assert conductor.wait_record("witnessed").fields["name"] == name
-    assert conductor.ask(Unmislead(id=0, fault="lie")) == {"queries": 1}
+    assert conductor.ask(Unmislead(id=0, fault="lie")) == {"queries": 2}
     assert asked(agent, query(name)) == ["asked the resolver"]
     assert ruleset(agent)[1:] == []
     agent.end()
@@ -99,8 +111,10 @@ def test_a_lie_is_told_once_and_ended_twice(agent_and_conductor: tuple[Agent, Te
 
 
 def test_the_rule_compares_the_question() -> None:
-    """Sixteen bytes at a time, behind the headers, with the closing zero: a longer name is another one."""
-    text = redirection("ip t", "server", 5300)
-    assert "udp dport 53 @th,160,64 0x0673657276657200 redirect to :5300" in text
-    assert "@th,160,128 0x" in redirection("ip t", LONG, 1)
-    assert "@th,288,128 0x" in redirection("ip t", LONG, 1)
+    """Sixteen bytes at a time, behind the headers, with the closing zero: a longer name is another one. Letters are
+    compared without the bit that makes their case, other signs as they are."""
+    text = redirection("ip t", ["server"], RESOLVER, 5300, -1)
+    assert f"ip daddr {RESOLVER} udp dport 53 @th,160,64 & 0xffdfdfdfdfdfdfff == 0x0653455256455200 " in text
+    assert "& 0xffdfffdfffff == 0x04412d425f00 " in redirection("ip t", ["a-b_"], RESOLVER, 1, -1)
+    assert "@th,160,128 & 0x" in redirection("ip t", [LONG], RESOLVER, 1, -1)
+    assert "@th,288,128 & 0x" in redirection("ip t", [LONG], RESOLVER, 1, -1)

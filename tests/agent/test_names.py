@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midsession.agent.network.names import Names, answer, is_acknowledged, update
+from midsession.agent.network.names import Names, answer, is_acknowledged, is_at, update
+from midsession.agent.network.names import query as asking
 
 HOSTS = {"server": "10.77.0.2", "db.local": "10.77.0.3"}
 
@@ -33,6 +34,18 @@ def parts(response: bytes | None) -> tuple[int, int, int, bytes]:
 def test_a_host_has_its_address(name: str, address: bytes) -> None:
     """An A query for a host of the plan, in any case of letters, gets its address."""
     assert parts(answer(query(name), HOSTS)) == (7, 0, 1, address)
+
+
+def test_who_looks_a_name_up_hears_where_it_is() -> None:
+    """There and nowhere else; an answer without an address, or of another one, a cut one, or a query is none."""
+    found = answer(asking("db.local"), HOSTS)
+    assert found is not None
+    assert is_at(found, "10.77.0.3")
+    assert not is_at(found, "10.77.0.2")
+    assert not any(is_at(found[:n], "10.77.0.3") for n in range(len(found)))
+    assert not is_at(answer(asking("example.org"), HOSTS) or b"", "10.77.0.3")
+    assert not is_at(answer(query("server", kind=28), HOSTS) or b"", "10.77.0.2")
+    assert not is_at(asking("server") + b"\0\4\x0a\x4d\0\2", "10.77.0.2")
 
 
 def test_any_other_name_does_not_exist() -> None:

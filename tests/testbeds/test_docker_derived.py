@@ -81,7 +81,7 @@ def changed(services: dict[str, Any] | None = None, nets: dict[str, Any] | None 
 def adopted(
     canonical: dict[str, Any] = CANONICAL,
     *named: str,
-    broken: bool = False,
+    fault: str = "",
     environment: dict[str, str] | None = None,
     autostart: bool = True,
 ) -> model.Project:
@@ -94,7 +94,7 @@ def adopted(
         for name in names
     ]
     asked = plan(services)
-    asked.timeline.extend([step("partition", target="db")] if broken else [])
+    asked.timeline.extend([step(fault, target="db")] if fault else [])
     project = model.project_of("p", asked, "r", FIRST, 1, MARKS)
     where = networks.networks_of(canonical, names)
     subnets = dict(zip(where.apart, [SECOND] * len(where.apart), strict=True))
@@ -322,7 +322,21 @@ def test_a_fault_that_would_miss_a_network_is_refused(far: dict[str, Any]) -> No
     more = changed({"pg": {"networks": {"back": None, "beyond": None}}}, {"beyond": far})
     assert set(adopted(more).model["services"]["db.agent"]["networks"]) == {model.DATA, "beyond"}
     with pytest.raises(EnvironmentLacks, match=r"'beyond'.*compose-network-out-of-reach"):
-        adopted(more, broken=True)
+        adopted(more, fault="partition")
+
+
+def test_a_neighbour_that_could_not_be_told_of_a_move_is_refused() -> None:
+    """It has no agent that would answer for the engine's resolver; a service of the scenario has, and so has who shares
+    its network namespace. Who is on other networks cannot look for the host at all."""
+    with pytest.raises(EnvironmentLacks, match=r"'db' another address, and 'vault'.*compose-not-told"):
+        adopted(fault="readdress")
+    with pytest.raises(EnvironmentLacks, match=r"'worker'.*compose-not-told"):
+        adopted(CANONICAL, "vault", "pg", fault="readdress")
+    made = adopted(CANONICAL, "vault", "pg", "worker", fault="readdress")
+    assert [host.name for host in made.hosts if host.led] == ["db", "pg", "worker", "client-1"]
+    assert set(made.beside) == {"side"}
+    apart = changed({"vault": {"networks": {"far": None}}, "worker": {"networks": {"far": None}}})
+    assert set(adopted(apart, fault="readdress").beside) == {"vault", "worker", "side"}
 
 
 def test_services_that_wait_for_each_other_are_started_in_that_order() -> None:

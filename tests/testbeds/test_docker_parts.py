@@ -262,6 +262,43 @@ def test_net_admin_is_where_a_fault_needs_it(broken: Step, able: set[str]) -> No
     assert {name for name, service in made.items() if "user" in service} == able
 
 
+def test_a_host_that_is_to_move_has_an_address_in_reserve() -> None:
+    """Behind those of all hosts, and the engine gives it to nobody; every agent has the power to tell of the move."""
+    network = ipaddress.IPv4Network("10.213.0.0/27")
+    asked = msgspec.structs.replace(plan([REFERENCE, IMAGE]), timeline=[step("readdress", target="db")])
+    made = model.project_of("p", asked, "r", network, 2, MARKS)
+    assert {host.name: host.spare for host in made.hosts} == {
+        "server": None,
+        "db": "10.213.0.6",
+        "client-1": None,
+        "client-2": None,
+    }
+    assert {host.address for host in made.hosts} == {f"10.213.0.{n}" for n in range(2, 6)}
+    reserved = {"subnet": str(network), "aux_addresses": {"db": "10.213.0.6"}}
+    assert made.model["networks"][model.DATA]["ipam"] == {"config": [reserved]}
+    able = {name for name, service in made.model["services"].items() if "NET_ADMIN" in service.get("cap_add", [])}
+    assert able == {"server", "db.agent", "client-1", "client-2"}
+
+
+def test_a_project_without_that_reserve_serves_no_run_that_needs_it() -> None:
+    """Nor one of another host's."""
+    network = ipaddress.IPv4Network("10.213.0.0/27")
+    moves = [[], [step("readdress", target="server")], [step("readdress", target="db")]]
+    plans = [msgspec.structs.replace(plan([REFERENCE, IMAGE]), timeline=timeline) for timeline in moves]
+    hosts = [model.hosts_of(asked, network, 1) for asked in plans]
+    assert hosts[0] != hosts[1] != hosts[2] != hosts[0]
+
+
+@pytest.mark.parametrize("verb", ["readdress", "dns"])
+def test_a_client_in_an_image_is_told_the_name_where_it_is_to_look_it_up(verb: str) -> None:
+    """Who is told the address could not notice that the name leads elsewhere."""
+    more = {"says": "nxdomain"} if verb == "dns" else {}
+    of_image = driven(Program(image="my/driver", argv=["run"]))
+    asked = msgspec.structs.replace(of_image, timeline=[step(verb, target="server", **more)])
+    made = model.project_of("p", asked, "r", ipaddress.IPv4Network("10.213.0.0/27"), 1, MARKS)
+    assert made.model["services"]["drivers-2.program"]["environment"]["MIDSESSION_HOST"] == "server"
+
+
 def test_an_images_program_joins_the_network_of_its_agent() -> None:
     """The agent owns the service's name and address; the program's dollars stay dollars."""
     project = model.project_of("p", plan([REFERENCE, IMAGE]), "r", ipaddress.IPv4Network("10.213.0.0/27"), 1, MARKS)

@@ -18,13 +18,11 @@ from midsession.agent.loop import Loop
 from midsession.agent.network import names
 from midsession.agent.network.addresses import own_addresses
 from midsession.agent.network.nft import Nft
-from midsession.agent.network.redirection import UNTOUCHED, is_name, redirection
+from midsession.agent.network.redirection import SECOND, UNTOUCHED, is_name, redirection
 from midsession.agent.network.resolver import DNS_PORT, name_service
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Lead, Unlead
 
-_BEHIND_LIES = -105
-"""Between those of `lies` and Docker's own: who is lied to about a name is lied to wherever its host is."""
 _ANSWERED_WITHIN_S = 1.0
 
 
@@ -96,11 +94,12 @@ class _Way:
         return "" if _is_found(name, self._ask.own) else f"the resolver does not say that {name} is at {self._ask.own}"
 
     def _rules(self, port: int) -> str:
-        hook = f"type filter hook output priority {_BEHIND_LIES}; policy accept;"
+        """Who is lied to about a name is lied to wherever its host is: lies come first."""
+        hook = f"type filter hook output priority {SECOND}; policy accept;"
         over_tcp = f"ip daddr {name_service()} tcp dport {DNS_PORT} reject with tcp reset"
         return "\n".join([
             f"create table {self._table}",
-            redirection(self._table, self._ask.names, port, _BEHIND_LIES),
+            redirection(self._table, self._ask.names, name_service(), port, SECOND),
             f"table {self._table} {{\nchain over_tcp {{ {hook} {over_tcp}; }}\n}}",
         ])  # fmt: skip
 

@@ -1,8 +1,8 @@
 """The verbs mislead and unmislead: what this host's resolver is told about one name.
 
 DNS queries for that name, and no others, are led to a socket of the agent's own, by a rule that compares the name in
-the packet; whoever was to answer never sees them, and the answer seems to come from there. Queries over TCP are not led
-here.
+the packet; the name service that was to answer never sees them, and the answer seems to come from there. Queries over
+TCP are not led here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from midsession.agent.loop import Loop
 from midsession.agent.network import nft
 from midsession.agent.network.names import answer
 from midsession.agent.network.nft import Nft
-from midsession.agent.network.redirection import is_name, redirection
+from midsession.agent.network.redirection import FIRST, is_name, redirection
+from midsession.agent.network.resolver import name_service
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Mislead, Unmislead
-
-_BEFORE_OTHERS = -110
-"""Docker's own rules for its resolver stand at -100 (dstnat), those of `lead` between these two."""
 
 
 def prepare(_agent: Agent) -> None:
@@ -63,7 +61,7 @@ class _Lie:
         try:
             self._socket.bind(("127.0.0.1", 0))
             port = self._socket.getsockname()[1]
-            rules = redirection(self._table, [ask.name], port, _BEFORE_OTHERS, past_marked=True)
+            rules = redirection(self._table, [ask.name], name_service(), port, FIRST, past_marked=True)
             self._nft.run(f"create table {self._table}\n{rules}")
         except BaseException:
             self._socket.close()

@@ -1,8 +1,10 @@
-"""The rules that lead DNS queries for some names to a local port, whoever they are for. Pure.
+"""The rules that lead DNS queries for some names to a local socket, and its answers back as if from elsewhere. Pure.
+
+Each packet is judged by itself, and connection tracking sees none of them: it would lead whatever comes later from the
+same port to where the first query went, also queries for other names, also when the rules are gone.
 
 A rule compares the name in the packet, byte by byte. A resolver may mix the case of its letters, as a guard against
-forgery (draft-vixie-dnsext-dns0x20): the bit that makes that difference is not compared. Of a socket that its owner
-uses for several queries, connection tracking sends all to where it sent the first.
+forgery (draft-vixie-dnsext-dns0x20): the bit that makes that difference is not compared.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections.abc import Iterable
 
 UNTOUCHED = 0x6D696473
 """The mark (SO_MARK) of a query that passes by, see `past_marked`."""
+FIRST, SECOND = -312, -311
+"""Priorities: which of two redirections sees a query first. Both come before connection tracking (-200)."""
 
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){0,9}")
 _QUESTION_BITS = 160
@@ -26,12 +30,21 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def redirection(table: str, names: Iterable[str], port: int, priority: int, past_marked: bool = False) -> str:
-    """A chain of a table of the family `ip`, for names that `is_name` allows. `past_marked`: not for `UNTOUCHED`."""
-    hook = f"type nat hook output priority {priority}; policy accept;"
-    passing = f" meta mark {UNTOUCHED} accept;" if past_marked else ""
-    rules = " ".join(f"udp dport 53 {_question(name)} redirect to :{port};" for name in names)
-    return f"table {table} {{\nchain output {{ {hook}{passing} {rules} }}\n}}"
+def redirection(
+    table: str, names: Iterable[str], service: str, port: int, priority: int, past_marked: bool = False
+) -> str:
+    """Two chains of a table of the family `ip`: queries to the name service at `service`, for names that `is_name`
+    allows, go to that port of 127.0.0.1. `past_marked`: but for those marked `UNTOUCHED`."""
+    asked = f"ip daddr {service} udp dport 53 " + f"meta mark != {UNTOUCHED} " * past_marked
+    there = f"notrack ip daddr set 127.0.0.1 udp dport set {port} accept"
+    back = f"ip saddr 127.0.0.1 udp sport {port} notrack ip saddr set {service} udp sport set 53 accept"
+    queries = " ".join(f"{asked}{_question(name)} {there};" for name in names)
+    return "\n".join([
+        f"table {table} {{",
+        f"chain queries {{ type route hook output priority {priority}; policy accept; {queries} }}",
+        f"chain answers {{ type filter hook output priority {priority}; policy accept; {back}; }}",
+        "}",
+    ])  # fmt: skip
 
 
 def _question(name: str) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from midsession.agent.protocol import Hello, Lead, Prepare, Renumber, Reply, Request, Unlead, Unrenumber
 from midsession.errors import HarnessError
 from midsession.testbeds import Inbox
-from midsession.testbeds.docker.model import HostOrder
+from midsession.testbeds.docker.model import DATA, HostOrder, Project
 from midsession.testbeds.link import AgentLink
 
 
@@ -36,12 +36,14 @@ class Guides:
         link = self._links[host.name] = _Link(reader, writer, hello, inbox, host.name, moving)
         return link
 
-    def learn(self, hosts: Sequence[HostOrder], seen: Mapping[str, Mapping[str, Any]], network: str) -> None:
+    def learn(self, order: Project, seen: Mapping[str, Mapping[str, Any]]) -> None:
         """By which names they are known. `seen`: the agents' containers as the engine tells of them, by host."""
-        for host in hosts:
+        for host in order.hosts:
             if host.spare is not None:
-                moving = seen[host.name]
-                self._names[host.name] = {asker: known_as(moving, one, network) for asker, one in seen.items()}
+                given = [host.agent, *order.model["services"][host.agent]["networks"][DATA]["aliases"]]
+                self._names[host.name] = {
+                    asker: known_as(seen[host.name], one, f"{order.name}_{DATA}", given) for asker, one in seen.items()
+                }
 
     async def prepare(self) -> None:
         """Have ready what the agents will need for it. Raises HarnessError."""
@@ -143,15 +145,18 @@ async def _all(asked: Sequence[Awaitable[Reply]]) -> None:
             raise outcome
 
 
-def known_as(container: Mapping[str, Any], asker: Mapping[str, Any], network: str) -> list[str]:
+def known_as(
+    container: Mapping[str, Any], asker: Mapping[str, Any], network: str, given: Sequence[str] = ()
+) -> list[str]:
     """By which names the engine's resolver knows a container on a network, where that other container asks.
 
-    Both as `docker inspect` has them. Besides its own names and aliases there are the `links` of the one who asks, and
-    the whole with the network's name behind a dot (moby's `Sandbox.ResolveName`). In lower case, each once.
+    Both as `docker inspect` has them. Besides the names that it was given there are its own, its short ID, and the
+    `links` of the one who asks; and each of them with the network's name behind a dot (moby's `Sandbox.ResolveName`).
+    In lower case, each once.
     """
     own = container["Name"].lstrip("/")
     here, there = (one["NetworkSettings"]["Networks"][network] for one in (container, asker))
     linked = [alias for whom, _, alias in (link.partition(":") for link in there.get("Links") or ()) if whom == own]
-    names = [own, *(here.get("Aliases") or ()), *(here.get("DNSNames") or ()), *linked]
+    names = [*given, own, *(here.get("Aliases") or ()), *(here.get("DNSNames") or ()), *linked]
     plain = sorted({name.lower() for name in names})
     return [*plain, *(f"{name}.{network.lower()}" for name in plain)]

@@ -73,9 +73,8 @@ class LiveProject:
         self.hosts.sort(key=lambda host: names.index(host.name))
         await self._tell_ports(made, inbox)
         if any(host.spare for host in self.order.hosts):
-            network = f"{self.order.name}_{model.DATA}"
             seen = {h.name: await engine.call(engine.api.inspect_container, made[h.agent]) for h in self.order.hosts}
-            self._guides.learn(self.order.hosts, seen, network)
+            self._guides.learn(self.order, seen)
         if self.is_reusable:
             self._fresh = await self._census()
 
