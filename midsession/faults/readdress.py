@@ -24,8 +24,9 @@ class Readdress(Fault):
     its address. Other faults on the same host go on meaning the old address, but for a `reset`: packets of the new one
     do not meet them, and what switches the interface, or moves the host once more, fails.
 
-    It took effect when the kernel has the new address in place of the old one, and the name service has heard from
-    there. Healing brings the old address and its name back: what TCP then sends again on old connections arrives, and
+    It took effect when the kernel has the new address in place of the old one, and names lead there: the name service
+    has heard from there, or the agents of all hosts, who answer in its place, have found it there (docs/docker.md).
+    Healing brings the old address and its name back: what TCP then sends again on old connections arrives, and
     the sessions of the new address fall silent in their turn.
     """
 

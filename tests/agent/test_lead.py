@@ -53,8 +53,8 @@ from midsession.agent.network.nft import Nft
 run = Nft.run
 Nft.run = lambda self, commands: run(self, commands) if "delete table" not in commands else None"""
 NOBODY_IS_LED = """
-from midsession.agent.network import lead
-lead.redirection = lambda table, *_: f"table {table} {{}}" """
+from midsession.agent.network import standin
+standin.redirection = lambda table, *_: "table " + table + " {\\nchain queries {}\\n}" """
 
 
 def asked(agent: Agent, *queries: bytes) -> list[str]:

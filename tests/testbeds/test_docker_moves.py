@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from midsession.core.verdict import Status
 from midsession.door import Bench, Run
 from midsession.language import plans
 from midsession.testbeds.docker import DockerTestbed
-from midsession.testbeds.docker.images import CLIENT_IMAGE
+from midsession.testbeds.docker.guides import Guides
+from tests.faults.test_contract import MOVED
 from tests.testbeds.test_docker_file import IMAGE, SERVER, python
+from tests.testbeds.test_docker_warm import project
 
 pytestmark = pytest.mark.docker
 
-SCENARIOS = Path(__file__).parents[2] / "scenarios"
+SCENARIOS = Path(__file__).parents[2] / "scenarios" / "faults"
 ASKER = """\
 import os, socket, sys, time
 before = None
@@ -64,7 +68,13 @@ def perform(folder: Path, scenario: dict[str, Any] | str) -> Run:
 def found(run: Run, host: str) -> list[str]:
     """Where the asker on a host found all of its names, place by place; one look between two is of neither."""
     said = [str(r.fields["text"]).split()[1:] for r in run.events("line").on(host) if "found" in str(r.fields["text"])]
-    return [addresses[0] for addresses in said if len(set(addresses)) == 1 and addresses[0][0].isdigit()]
+    places = [addresses[0] for addresses in said if len(set(addresses)) == 1 and addresses[0][0].isdigit()]
+    return [place for place, before in zip(places, ["", *places], strict=False) if place != before]
+
+
+def failed(run: Run, host: str) -> bool:
+    """Whether a look-up failed."""
+    return any("gaierror" in str(r.fields["text"]) for r in run.events("line").on(host))
 
 
 def problems(run: Run) -> str:
@@ -100,10 +110,12 @@ def test_services_of_a_compose_file_find_the_host_by_each_of_its_names(tmp_path:
     assert run.verdict.status == "pass", problems(run)
     here, there, back = found(run, "asker")
     assert here == back != there
+    assert not failed(run, "asker")
 
 
 def test_programs_of_images_find_an_image_that_has_moved(tmp_path: Path) -> None:
     """A service, and a client that is told its name; the move is healed before they end."""
+    caller = {"log": {"clients": "callers", "contains": "found"}}
     of_an_image = {"image": IMAGE, "port": 4000, "ready": {"within": "60s"}}
     run = perform(
         tmp_path,
@@ -121,14 +133,14 @@ def test_programs_of_images_find_an_image_that_has_moved(tmp_path: Path) -> None
             },
             "clients": {
                 "callers": {
-                    "image": CLIENT_IMAGE,
+                    "image": IMAGE,
                     "connect": "app:4000",
                     "files": ["asker.py"],
                     "command": ["python3", "asker.py"],
                     "env": {"FOR_S": "3"},
                 }
             },
-            "timeline": TIMELINE[:2],
+            "timeline": [{**TIMELINE[0], "when": {"all": [TIMELINE[0]["when"], caller]}}, TIMELINE[1]],
             "checks": [{"count": {"event": "exited", "of": "callers", "where": {"code": 0}}, "equals": 1}],
         },
     )
@@ -136,3 +148,55 @@ def test_programs_of_images_find_an_image_that_has_moved(tmp_path: Path) -> None
     for host in ("asker", "callers-1"):
         here, there, back = found(run, host)
         assert here == back != there
+        assert not failed(run, host)
+
+
+@pytest.mark.parametrize("target", ["talkers", "talkers-2"])
+def test_a_connection_is_reset_where_its_host_has_moved_to(tmp_path: Path, target: str) -> None:
+    """As on netns: the one that came after the move hears the reset, the one from before hears nothing."""
+    run = perform(tmp_path, MOVED.format(target=target))
+    assert run.verdict.status == "pass", problems(run)
+    assert [str(r.client) for r in run.events("lost").where(how="reset")] == ["talkers-2"]
+
+
+def test_a_move_of_which_nobody_is_told_is_inconclusive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T5: the host has the other address, and that alone is no witness; it is back all the same."""
+
+    async def silence(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(Guides, "lead", silence)
+    run = perform(tmp_path, (SCENARIOS / "readdress.scenario.yaml").read_text())
+    assert run.events("injected").count == 1
+    assert run.events("effective").count == 0
+    assert run.verdict.status == "inconclusive"
+    assert [(r.host, r.fields["address"]) for r in run.events("healed")] == [("server", run_address(run))]
+
+
+def run_address(run: Run) -> str:
+    """The server's, as the model of its project has it."""
+    model = json.loads((run.directory / "compose.json").read_text())
+    return str(model["services"]["server"]["networks"]["under-test"]["ipv4_address"])
+
+
+def test_a_kept_project_moves_again_and_one_that_did_not_come_back_is_not_kept(tmp_path: Path) -> None:
+    """What is counted between two runs has each interface's address in it."""
+    (plan,) = plans(SCENARIOS / "readdress.scenario.yaml", 7)
+    bench = Bench(DockerTestbed(state=tmp_path / "state"), tmp_path)
+    with asyncio.Runner() as loop:
+        runs = [loop.run(bench.perform(plan)) for _ in range(2)]
+        (kept,) = bench.testbed.kept  # type: ignore[attr-defined]
+        server = next(host for host in kept.order.hosts if host.name == "server")
+        move_for_good(f"{kept.order.name}-{server.agent}-1", server.address, server.spare)
+        runs.append(loop.run(bench.perform(plan)))
+        loop.run(bench.shut())
+    assert [run.verdict.status for run in runs] == ["pass"] * 3
+    assert project(runs[0]) == project(runs[1]) != project(runs[2])
+
+
+def move_for_good(container: str, before: str, after: str) -> None:
+    """Give a container another address, without its agent."""
+    of_ours = f"midsession:{os.environ.get('MIDSESSION_TAG', 'local')}"
+    enter = ["docker", "run", "--rm", "--network", f"container:{container}", "--cap-add", "NET_ADMIN"]
+    change = f"ip address del {before}/27 dev eth0 && ip address add {after}/27 dev eth0"
+    subprocess.run([*enter, "--entrypoint", "sh", of_ours, "-c", change], check=True, capture_output=True)

@@ -17,9 +17,9 @@ from midsession.agent.answer import Answer, Refused
 from midsession.agent.loop import Loop
 from midsession.agent.network import names
 from midsession.agent.network.addresses import own_addresses
-from midsession.agent.network.nft import Nft
-from midsession.agent.network.redirection import SECOND, UNTOUCHED, is_name, redirection
+from midsession.agent.network.redirection import SECOND, UNTOUCHED, is_name
 from midsession.agent.network.resolver import DNS_PORT, name_service
+from midsession.agent.network.standin import StandIn
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Lead, Unlead
 
@@ -62,51 +62,30 @@ VERBS: dict[type[Any], Any] = {Lead: lead, Unlead: unlead}
 
 
 class _Way:
-    """A socket that answers for the resolver, and the rules that lead queries to it. Raises Refused, OSError."""
+    """Answers in the name service's place, for the names of a host. Raises Refused, OSError."""
 
     def __init__(self, loop: Loop, ask: Lead) -> None:
-        self._loop, self._ask = loop, ask
-        self._hosts = dict.fromkeys(ask.names, ask.address)
-        self._nft, self._table = Nft(), f"ip midsession_{ask.fault}"
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        try:
-            self._socket.bind(("127.0.0.1", 0))
-            self._nft.run(self._rules(self._socket.getsockname()[1]))
-        except BaseException:
-            self._socket.close()
-            raise
-        loop.reader(self._socket.fileno(), self._asked)
+        self._ask, hosts = ask, dict.fromkeys(ask.names, ask.address)
+        self._stand_in = StandIn(
+            loop, ask.fault, ask.names, lambda query: names.answer(query, hosts), SECOND, more=_over_tcp()
+        )
 
     def end(self) -> dict[str, Any]:
         """The cure."""
-        self._nft.run(f"delete table {self._table}")
-        if self._socket.fileno() >= 0:
-            self._loop.forget(self._socket.fileno())
-            self._socket.close()
+        self._stand_in.end()
         return {}
 
     def remains(self) -> str:
-        """What the kernel still has of it, and whether the name service can be heard again."""
-        tables = {f"{t['family']} {t['name']}" for item in self._nft.list("tables") if (t := item.get("table"))}
-        if self._table in tables:
-            return f"the table {self._table} leads queries astray"
-        name = self._ask.names[0]
-        return "" if _is_found(name, self._ask.own) else f"the resolver does not say that {name} is at {self._ask.own}"
+        """What the kernel still has of it, or that the name service says something else than before."""
+        name, own = self._ask.names[0], self._ask.own
+        astray = self._stand_in.remains()
+        return astray or ("" if _is_found(name, own) else f"the resolver does not say that {name} is at {own}")
 
-    def _rules(self, port: int) -> str:
-        """Who is lied to about a name is lied to wherever its host is: lies come first."""
-        hook = f"type filter hook output priority {SECOND}; policy accept;"
-        over_tcp = f"ip daddr {name_service()} tcp dport {DNS_PORT} reject with tcp reset"
-        return "\n".join([
-            f"create table {self._table}",
-            redirection(self._table, self._ask.names, name_service(), port, SECOND),
-            f"table {self._table} {{\nchain over_tcp {{ {hook} {over_tcp}; }}\n}}",
-        ])  # fmt: skip
 
-    def _asked(self) -> None:
-        query, asker = self._socket.recvfrom(4096)
-        if response := names.answer(query, self._hosts):
-            self._socket.sendto(response, asker)
+def _over_tcp() -> str:
+    """The chain that refuses queries over TCP."""
+    hook = f"type filter hook output priority {SECOND}; policy accept;"
+    return f"chain over_tcp {{ {hook} ip daddr {name_service()} tcp dport {DNS_PORT} reject with tcp reset; }}"
 
 
 class _LookUp:

@@ -17,6 +17,9 @@ UNTOUCHED = 0x6D696473
 FIRST, SECOND = -312, -311
 """Priorities: which of two redirections sees a query first. Both come before connection tracking (-200)."""
 
+QUERIES = "queries"
+"""The chain that leads queries to the socket."""
+
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){0,9}")
 _QUESTION_BITS = 160
 """Where the question begins, behind the headers of UDP and DNS (8 and 12 bytes)."""
@@ -41,7 +44,7 @@ def redirection(
     queries = " ".join(f"{asked}{_question(name)} {there};" for name in names)
     return "\n".join([
         f"table {table} {{",
-        f"chain queries {{ type route hook output priority {priority}; policy accept; {queries} }}",
+        f"chain {QUERIES} {{ type route hook output priority {priority}; policy accept; {queries} }}",
         f"chain answers {{ type filter hook output priority {priority}; policy accept; {back}; }}",
         "}",
     ])  # fmt: skip
