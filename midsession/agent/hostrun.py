@@ -15,6 +15,7 @@ from midsession.agent.book import Book
 from midsession.agent.channel import Channel
 from midsession.agent.directory import Directory
 from midsession.agent.loop import Loop
+from midsession.agent.network.routes import Route
 from midsession.agent.network.ruleset import Ruleset
 from midsession.agent.protocol import Configure, Impair
 from midsession.agent.say import say
@@ -68,6 +69,8 @@ class HostRun:
         """What impairs this host's link, once something needed it."""
         self.down: dict[str, str] = {}
         """The faults that have an interface down, each with its name."""
+        self.ways: dict[str, list[Route]] = {}
+        """The routes through gateways that an interface had before it went down."""
         self.directory = Directory(ask.host, ask.directory)
         try:
             self.book = Book(self.directory, self.header("agent", 1, os.getpid()), ask.client)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from midsession.agent.protocol import Finish, Link, Relink
+from midsession.agent.protocol import Finish, Link, Relink, Renumber, Unrenumber
 from tests.agent.conductor import Agent, TestConductor
 from tests.agent.test_filter import NAMESPACE, OWN, inside
 
+BEYOND = OWN.rpartition(".")[0] + ".254"
+"""A gateway of its network."""
 pytestmark = pytest.mark.netns
 
 
@@ -81,6 +83,21 @@ def test_the_gap_of_a_flap_does_not_lift_another_fault(agent: Agent, conductor: 
     assert is_up(agent)
     assert [fault for event, fault in events(conductor) if event == "injected"] == ["flap", "vanish"]
     assert [fault for event, fault in events(conductor) if event == "healed"] == ["flap", "vanish"]
+
+
+def test_a_way_out_comes_back_with_the_interface(agent: Agent, conductor: TestConductor) -> None:
+    """The kernel takes routes away with the link; also where the host has moved before, and is back meanwhile."""
+    inside(agent, "ip", "route", "add", "default", "via", BEYOND, "dev", "v0")
+    conductor.ask(link("flap", up=False))
+    assert "via" not in inside(agent, "ip", "route")
+    conductor.ask(link("flap", up=True))
+    assert f"default via {BEYOND}" in inside(agent, "ip", "route")
+    conductor.ask(Relink(id=0, fault="flap"))
+    conductor.ask(Renumber(id=0, fault="move", own=OWN, address=BEYOND[:-1] + "3", update=False))
+    conductor.ask(Link(id=0, fault="down", own=BEYOND[:-1] + "3", up=False))
+    conductor.ask(Unrenumber(id=0, fault="move"))
+    conductor.ask(Relink(id=0, fault="down"))
+    assert f"default via {BEYOND}" in inside(agent, "ip", "route")
 
 
 def test_the_end_of_the_run_lifts_them_all(agent: Agent, conductor: TestConductor) -> None:

@@ -10,6 +10,7 @@ from midsession.agent.answer import Refused
 
 _SIOCGIFADDR, _SIOCSIFADDR = 0x8915, 0x8916
 _SIOCGIFNETMASK, _SIOCSIFNETMASK = 0x891B, 0x891C
+_SIOCGIFFLAGS, IFF_UP = 0x8913, 0x1
 
 
 def own_addresses() -> dict[str, str]:
@@ -37,6 +38,19 @@ def readdress(interface: str, address: str) -> None:
         mask = _ask(control, _SIOCGIFNETMASK, interface)
         for what, value in ((_SIOCSIFADDR, socket.inet_aton(address)), (_SIOCSIFNETMASK, mask)):
             fcntl.ioctl(control, what, struct.pack("16sHH4s8x", interface.encode(), socket.AF_INET, 0, value))
+
+
+def flags_of(interface: str) -> int:
+    """Its flags, of which `IFF_UP` says that it is switched on. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asker:
+        answer = fcntl.ioctl(asker, _SIOCGIFFLAGS, struct.pack("16sH14x", interface.encode(), 0))
+    flags: int = struct.unpack_from("16sH", answer)[1]
+    return flags
+
+
+def is_up(interface: str) -> bool:
+    """Whether it is switched on. Raises OSError."""
+    return bool(flags_of(interface) & IFF_UP)
 
 
 def _ask(asker: socket.socket, what: int, interface: str) -> bytes | None:

@@ -1,6 +1,7 @@
 """The verbs link and relink: this host's interface goes down and up, by the ioctls of netdevice(7).
 
-Several faults may have it down at a time. It comes up when the last of them lets go.
+Several faults may have it down at a time. It comes up when the last of them lets go. The kernel takes its routes away
+when it goes down; those through gateways are put back.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from typing import Any
 from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.hostrun import HostRun
-from midsession.agent.network.addresses import interface_of
+from midsession.agent.network import routes
+from midsession.agent.network.addresses import IFF_UP, flags_of, interface_of, is_up
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Link, Relink
 
-_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
-_IFF_UP = 0x1
-_FLAGS = "16sh6x"
+_SIOCSIFFLAGS = 0x8914
 
 
 def switch(agent: Agent, ask: Link, _answer: Answer) -> dict[str, Any]:
@@ -28,6 +28,8 @@ def switch(agent: Agent, ask: Link, _answer: Answer) -> dict[str, Any]:
     if ask.up:
         return _let_go(host, ask.fault)
     interface = interface_of(ask.own)
+    if interface not in host.down.values():
+        host.ways[interface] = routes.through_gateways(interface)
     began_ns = now_ns()
     _set(interface, False)
     host.down[ask.fault] = interface
@@ -57,6 +59,7 @@ def _let_go(host: HostRun, fault: str) -> dict[str, Any]:
         return {}
     if not _is_held(host, fault, interface):
         _set(interface, True)
+        routes.put_back(interface, host.ways[interface])
     del host.down[fault]
     return {"interface": interface}
 
@@ -67,22 +70,19 @@ def _is_held(host: HostRun, fault: str, interface: str) -> bool:
 
 
 def _remains(host: HostRun, fault: str, interface: str) -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
-        is_up = _flags(control, interface) & _IFF_UP
-    return "" if is_up or _is_held(host, fault, interface) else f"{interface} is down"
+    if _is_held(host, fault, interface):
+        return ""
+    if not is_up(interface):
+        return f"{interface} is down"
+    lost = set(host.ways[interface]) - set(routes.through_gateways(interface))
+    return f"{interface} has lost a route" if lost else ""
 
 
 def _set(interface: str, up: bool) -> None:
     """Switch it, and see that the kernel agrees. Raises OSError, Refused."""
+    flags = flags_of(interface)
+    wanted = flags | IFF_UP if up else flags & ~IFF_UP
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
-        flags = _flags(control, interface)
-        wanted = flags | _IFF_UP if up else flags & ~_IFF_UP
-        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack(_FLAGS, interface.encode(), wanted))
-        if bool(_flags(control, interface) & _IFF_UP) != up:
-            raise Refused(f"{interface} did not go {'up' if up else 'down'}")
-
-
-def _flags(control: socket.socket, interface: str) -> int:
-    answer = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack(_FLAGS, interface.encode(), 0))
-    flags: int = struct.unpack(_FLAGS, answer)[1]
-    return flags
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", interface.encode(), wanted))
+    if is_up(interface) != up:
+        raise Refused(f"{interface} did not go {'up' if up else 'down'}")

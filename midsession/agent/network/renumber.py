@@ -13,7 +13,7 @@ from typing import Any
 from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.network import names, routes
-from midsession.agent.network.addresses import interface_of, own_addresses, readdress
+from midsession.agent.network.addresses import interface_of, is_up, own_addresses, readdress
 from midsession.agent.network.resolver import DNS_PORT, name_service
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Renumber, Unrenumber
@@ -69,7 +69,7 @@ class _Move:
         address = own_addresses()[self.interface].partition("/")[0]
         if address != self._ask.own:
             return f"{self.interface} has the address {address}"
-        if set(self._routes) - set(routes.through_gateways(self.interface)):
+        if is_up(self.interface) and set(self._routes) - set(routes.through_gateways(self.interface)):
             return f"{self.interface} has lost a route"
         return ""
 
@@ -77,7 +77,8 @@ class _Move:
         readdress(self.interface, address)
         if own_addresses()[self.interface].partition("/")[0] != address:
             raise Refused(f"{self.interface} did not get the address {address}")
-        routes.put_back(self.interface, self._routes)
+        if is_up(self.interface):  # else they come back with it, see `link`
+            routes.put_back(self.interface, self._routes)
 
 
 def _is_known_at(address: str) -> bool:
