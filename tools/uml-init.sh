@@ -20,13 +20,15 @@ mkdir -m 1777 "$TMPDIR"
 stty -F /dev/tty1 -opost
 exec >/dev/tty1 2>&1
 
-# The kernel looks for its modules under /lib, which is the machine's own: give it a modprobe that looks elsewhere.
+# Modules are looked for under /lib, which is the machine's own: give the kernel, and the command, a modprobe that looks
+# elsewhere.
 release=$(uname -r)
-mkdir -p /run/kernel/lib/modules
+mkdir -p /run/kernel/lib/modules /run/bin
 ln -s "/usr/lib/uml/modules/$release" "/run/kernel/lib/modules/$release"
-printf '#!/bin/sh\nexec modprobe -d /run/kernel "$@"\n' >/run/modprobe
-chmod +x /run/modprobe
-echo /run/modprobe >/proc/sys/kernel/modprobe
+printf '#!/bin/sh\nexec %s -d /run/kernel "$@"\n' "$(command -v modprobe)" >/run/bin/modprobe
+chmod +x /run/bin/modprobe
+echo /run/bin/modprobe >/proc/sys/kernel/modprobe
+PATH=/run/bin:$PATH
 
 ip link set lo up
 cd "$(cat /run/shared/folder)" || power_off

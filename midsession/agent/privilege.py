@@ -40,15 +40,17 @@ def may_administer() -> bool:
 
 @contextmanager
 def lent() -> Iterator[None]:
-    """What is started meanwhile has our CAP_NET_ADMIN too: for tools like `nft`, never for a program under test.
+    """What is started meanwhile has both capabilities too: for tools like `nft`, never for a program under test.
 
-    Root's children have what root has. Raises OSError for a user who has it not.
+    iptables speaks with the kernel about its older tables over a raw socket, and so needs CAP_NET_RAW. Root's children
+    have what root has. Raises OSError for a user who has them not.
     """
     if os.geteuid() == 0:
         yield
         return
-    libc.set_capabilities(_KEPT, inheritable=_NET_ADMIN)
-    libc.raise_ambient(libc.CAP_NET_ADMIN)
+    libc.set_capabilities(_KEPT, inheritable=_KEPT)
+    for capability in (libc.CAP_NET_ADMIN, libc.CAP_NET_RAW):
+        libc.raise_ambient(capability)
     try:
         yield
     finally:

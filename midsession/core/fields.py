@@ -83,7 +83,8 @@ FIELDS: Mapping[Event, Fields] = {
             "thaw",
         }),
         "began_ns": int, "signal": str, "grace_s": float, "mechanism": frozenset({"queue", "netem"}),
-        "rules": frozenset({"nft", "iptables"}), "cut": frozenset({"queue", "netem"}), **_FAULT,
+        "rules": frozenset({"nft", "iptables", "iptables-legacy"}),
+        "cut": frozenset({"queue", "netem"}), **_FAULT,
     },
     Event.WITNESSED: {
         "by": frozenset({"counter", "link", "address", "sockets", "query", "queue", "netem"}), "sockets": int,

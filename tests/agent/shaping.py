@@ -1,4 +1,4 @@
-"""What an agent says when netem's cure does its work, and when it does not: `python -m tests.agent.shaping`.
+"""What an agent says when netem's cure does not do its work: `python -m tests.agent.shaping`.
 
 For a kernel that has netem and no queue of packets, see `tests/test_netem.py`.
 """
@@ -20,9 +20,9 @@ tc = shape._tc
 shape._tc = lambda *commands: tc(*(line for line in commands if not line.startswith("filter del")))"""
 
 
-def said(sabotage: str) -> str:
+def said() -> str:
     """The agent's answer to the cure of a delay."""
-    agent = Agent(code=sabotage + SERVE, prefix=NAMESPACE)
+    agent = Agent(code=FILTERS_STAY + SERVE, prefix=NAMESPACE)
     with tempfile.TemporaryDirectory() as folder:
         conductor = begun(agent, Path(folder), ["shape"])
         assert conductor.ask(DELAY) == {"mechanism": "netem"}
@@ -36,4 +36,4 @@ def said(sabotage: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"cure {said('')}\nsabotaged cure {said(FILTERS_STAY)}\n")
+    sys.stdout.write(f"sabotaged cure {said()}\n")

@@ -86,11 +86,13 @@ def impatient(tmp_path: Path, more: str) -> tuple[Agent, TestConductor]:
 @pytest.mark.netns
 def test_an_impairment_whose_tool_hangs_is_refused_and_the_agent_lives(put: Put, tmp_path: Path) -> None:
     """By iptables or by tc, whichever hangs; what is asked next is answered."""
-    for name in ("iptables-restore", "ip", "tc"):
+    for name in ("iptables-restore", "iptables-legacy-restore", "ip", "tc"):
         put(name, HANGS)
     agent, conductor = impatient(tmp_path, NO_QUEUE_IN_NFT)
     try:
-        with pytest.raises(Refusal, match=r"iptables-restore has not ended: .*; ip has not ended"):
+        with pytest.raises(
+            Refusal, match=r"iptables-restore has not .*; iptables-legacy-restore has not .*; ip has not"
+        ):
             conductor.ask(SLOW)
         assert conductor.ask(Status(id=0))["running"] is False
         conductor.ask(Finish(id=0))
@@ -152,7 +154,7 @@ def test_netem_is_looked_at_again_when_tc_has_hung(put: Put, tmp_path: Path) -> 
     agent, conductor = impatient(tmp_path, NO_QUEUE_IN_NFT)
     try:
         give_address(agent)
-        for name, script in (("ip", WELL), ("iptables-restore", "exit 1")):
+        for name, script in (("ip", WELL), ("iptables-restore", "exit 1"), ("iptables-legacy-restore", "exit 1")):
             put(name, script)
         assert conductor.ask(SLOW) == {"mechanism": "netem"}
         put("tc", HANGS)

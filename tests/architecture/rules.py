@@ -344,7 +344,7 @@ RULES: dict[str, Rule] = {
             But("midsession/agent/network/", ("*",), "breaks the network of the host that it is in"),
             But("midsession/testbeds/netns/", ("*",), "makes the networks of its own hosts"),
             But("midsession/testbeds/docker/networks.py", ("bridge",), "a driver of networks, as Compose calls it"),
-            But("midsession/core/fields.py", ("nft", "iptables"), "which of them an agent says that it has used"),
+            But("midsession/core/fields.py", ("nft", "iptables*"), "which of them an agent says that it has used"),
         ),
     ),
     "sleeps": Rule(

@@ -1,5 +1,5 @@
 """The rules that send a host's packets to its queue: by nft where this kernel's has a `queue` statement, else by
-iptables.
+iptables, which is a way to nftables that knows more, or else the way to a kernel's older tables.
 
 Packets of a link that has several impairments go to the queue once. The rules stand first (priority `raw`, before
 connection tracking and before every filter): what a filter drops has been on the link before. Without a process that
@@ -9,12 +9,11 @@ reads the queue, packets pass (`bypass`). All rules are written anew at each cha
 from __future__ import annotations
 
 import ipaddress
-import shutil
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from midsession.agent.answer import Refused
-from midsession.agent.network import tool
+from midsession.agent.network import iptables
 from midsession.agent.network.impairment import Direction
 from midsession.agent.network.nft import Nft
 from midsession.agent.network.queue import FROM, MARK, TO
@@ -25,7 +24,6 @@ _CHAINS = {"to": "midsession-to", "from": "midsession-from"}
 _EMPTY_CHAINS = [f":{chain} - [0:0]" for chain in _CHAINS.values()]
 """As iptables-restore has it: made where they are not there, else emptied."""
 _HOOKS = {"to": "PREROUTING", "from": "OUTPUT"}
-_RESTORE, _SAVE = "iptables-restore", "iptables-save"
 
 
 class Way(NamedTuple):
@@ -36,16 +34,20 @@ class Way(NamedTuple):
     direction: Direction
 
 
+_TRIAL = Way("192.0.2.1", None, "both")
+"""Of an address that nobody has (RFC 5737)."""
+
+
 class QueueRules:
-    """What stands now, by fault. Hooked in at once, without a rule. Raises Refused where neither tool can do it."""
+    """What stands now, by fault. Hooked in at once, without a rule. Raises Refused where no tool can do it."""
 
     def __init__(self) -> None:
         self._ways: dict[str, Way] = {}
-        self._tool = _Nft() if _nft_can() else _Iptables()
+        self._tool = _Nft() if _nft_can() else _first_iptables()
 
     @property
     def by(self) -> str:
-        """`nft` or `iptables`."""
+        """`nft`, `iptables` or `iptables-legacy`."""
         return self._tool.name
 
     def put(self, fault: str, way: Way) -> None:
@@ -118,19 +120,33 @@ def _nft_chain(direction: str, rules: Iterable[tuple[str, str]]) -> str:
     return f"chain {hook} {{\n" + "\n".join(lines) + "\n}"
 
 
+def _first_iptables() -> _Iptables:
+    """By the first tools that this kernel takes a rule from."""
+    refusals = []
+    for tools in iptables.available():
+        try:
+            return _Iptables(tools)
+        except Refused as refused:
+            refusals.append(str(refused))
+    none = "this kernel's nftables have no `queue` statement, and there is no iptables on this host"
+    raise Refused("; ".join(refusals) or none)
+
+
 class _Iptables:
     """Chains of our own in the table `raw`; whatever else stands there is left alone."""
 
-    name = "iptables"
-
-    def __init__(self) -> None:
-        if shutil.which(_RESTORE) is None or shutil.which(_SAVE) is None:
-            raise Refused("this kernel's nftables have no `queue` statement, and there is no iptables on this host")
+    def __init__(self, tools: iptables.Tools) -> None:
+        self._tools = tools
         jumps = [f"-A {_HOOKS[direction]} -j {chain}" for direction, chain in _CHAINS.items()]
-        self._run([*_EMPTY_CHAINS, *jumps])
+        self.write([_TRIAL])  # nothing leads there yet: a kernel that takes a chain may have no word for a queue
+        tools.write([*_EMPTY_CHAINS, *jumps])
+
+    @property
+    def name(self) -> str:
+        return self._tools.name
 
     def write(self, ways: Sequence[Way]) -> None:
-        self._run([*_EMPTY_CHAINS, *(rule for way in ways for rule in self.rules_of(way))])
+        self._tools.write([*_EMPTY_CHAINS, *(rule for way in ways for rule in self.rules_of(way))])
 
     def rules_of(self, way: Way) -> Iterable[str]:
         for direction in _directions(way):
@@ -143,14 +159,11 @@ class _Iptables:
     def found(self) -> int:
         """How many rules the kernel has in our chains."""
         ours = tuple(f"-A {chain} " for chain in _CHAINS.values())
-        return sum(line.startswith(ours) for line in tool.run([_SAVE, "-t", "raw"]).splitlines())
+        return sum(line.startswith(ours) for line in self._tools.list())
 
     def remove(self) -> None:
         jumps = [f"-D {_HOOKS[direction]} -j {chain}" for direction, chain in _CHAINS.items()]
-        self._run([*jumps, *(f"-{act} {chain}" for chain in _CHAINS.values() for act in "FX")])
-
-    def _run(self, lines: Sequence[str]) -> None:
-        tool.run([_RESTORE, "--noflush"], "\n".join(["*raw", *lines, "COMMIT", ""]))
+        self._tools.write([*jumps, *(f"-{act} {chain}" for chain in _CHAINS.values() for act in "FX")])
 
 
 def _directions(way: Way) -> Iterable[str]:

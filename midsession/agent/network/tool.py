@@ -1,12 +1,14 @@
-"""The one way in which an agent runs a tool of the system's: nft, iptables-restore, ip, tc.
+"""The one way in which an agent runs a tool of the system's: nft, iptables, ip, tc.
 
 The agent does nothing else meanwhile, so that every tool is bounded.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 
 from midsession.agent import privilege
 from midsession.agent.answer import Refused
@@ -14,8 +16,8 @@ from midsession.agent.answer import Refused
 WITHIN_S = 5.0
 
 
-def run(argv: list[str], text: str = "") -> str:
-    """What it prints, given `text` on its standard input; it has our CAP_NET_ADMIN.
+def run(argv: list[str], text: str = "", more: Mapping[str, str] | None = None) -> str:
+    """What it prints, given `text` on its standard input and `more` in its environment; it has our capabilities.
 
     Raises Refused when there is no such tool, when it does not end in time, and with its own first line when it fails;
     OSError when it cannot be started.
@@ -27,7 +29,12 @@ def run(argv: list[str], text: str = "") -> str:
     try:
         with privilege.lent():
             done = subprocess.run(
-                [path, *arguments], input=text.encode(), capture_output=True, timeout=WITHIN_S, check=False
+                [path, *arguments],
+                input=text.encode(),
+                env={**os.environ, **(more or {})},
+                capture_output=True,
+                timeout=WITHIN_S,
+                check=False,
             )
     except subprocess.TimeoutExpired:
         raise Refused(f"{name} has not ended: not within {WITHIN_S:g} s") from None

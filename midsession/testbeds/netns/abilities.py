@@ -6,10 +6,14 @@ what.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
+
+from midsession.agent.network import iptables
 
 _NAMESPACES = ("unshare", "--user", "--map-root-user", "--net")
 _TRIES_S = 10.0
@@ -20,7 +24,8 @@ _BY_DESTROYING = (
     (sys.executable, "-c", "from midsession.agent.network import sockets; raise SystemExit(not sockets.can_destroy())"),
     "",
 )
-_BY_IPTABLES = ("iptables-restore",), "*raw\n-A OUTPUT -j NFQUEUE --queue-num 0 --queue-bypass\nCOMMIT\n"
+_BY_IPTABLES = iptables.raw("-A OUTPUT -j NFQUEUE --queue-num 0 --queue-bypass")
+_A_QUEUE_KERNEL = "a kernel with NFQUEUE (nfnetlink_queue, xt_NFQUEUE)"
 
 
 @cache
@@ -37,8 +42,15 @@ def packet_filter() -> bool:
 
 @cache
 def packet_queue() -> bool:
-    """Whether packets can be sent to a queue, by either tool (see `midsession.agent.network.queue_rules`)."""
-    return any(_works(*attempt) for attempt in (_BY_NFT, _BY_IPTABLES)) or not namespaces()
+    """Whether packets can be sent to a queue, by any tool (see `midsession.agent.network.queue_rules`)."""
+    return _works(*_BY_NFT) or any(map(queued_by, iptables.available())) or not namespaces()
+
+
+def queue_remedy() -> str:
+    """What to do where packets cannot be sent to a queue."""
+    if not any(iptables.available()):
+        return f"install iptables (Debian: apt-get install iptables), on {_A_QUEUE_KERNEL}"
+    return f"load the tables of iptables (as root: modprobe ip_tables), or take {_A_QUEUE_KERNEL}"
 
 
 @cache
@@ -53,10 +65,20 @@ def socket_destroyer() -> bool:
     return _works(*_BY_DESTROYING)
 
 
-def _works(argv: tuple[str, ...], text: str) -> bool:
+def queued_by(tools: iptables.Tools) -> bool:
+    """Whether the kernel takes a rule from these tools that sends packets to a queue."""
+    return _works((tools.restore,), _BY_IPTABLES, iptables.ENVIRONMENT)
+
+
+def _works(argv: tuple[str, ...], text: str, more: Mapping[str, str] | None = None) -> bool:
     try:
         done = subprocess.run(
-            [*_NAMESPACES, *argv], input=text.encode(), capture_output=True, timeout=_TRIES_S, check=False
+            [*_NAMESPACES, *argv],
+            input=text.encode(),
+            env={**os.environ, **(more or {})},
+            capture_output=True,
+            timeout=_TRIES_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 from midsession.errors import EnvironmentLacks
-from midsession.testbeds.netns.abilities import packet_queue
+from midsession.testbeds.netns.abilities import packet_queue, queue_remedy
 from midsession.testbeds.netns.refusal import Machine, explain
 from midsession.testbeds.netns.trial import try_world
 from midsession.testbeds.probe import Missing, Probe, first_line
 
-_A_QUEUE_KERNEL = "a kernel with nfnetlink_queue"
 _NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork")
 
 
@@ -72,8 +71,7 @@ def _netem() -> str:
 def _queue() -> str:
     _in_namespaces("true")
     if not packet_queue():
-        remedy = _A_QUEUE_KERNEL if shutil.which("iptables-restore") else ""
-        raise Missing("neither nft nor iptables can send packets to one", remedy)
+        raise Missing("neither nft nor iptables can send packets to one", queue_remedy())
     return "yes"
 
 
@@ -83,6 +81,6 @@ PROBES = (
     Probe("namespaces", _world, "see docs/netns.md"),
     Probe("ip", _ip, "Debian: apt-get install iproute2", needed=False),
     Probe("nft", _nft, "Debian: apt-get install nftables", needed=False),
-    Probe("packet queue", _queue, f"Debian: apt-get install iptables; {_A_QUEUE_KERNEL}", needed=False),
+    Probe("packet queue", _queue, "Debian: apt-get install iptables", needed=False),
     Probe("netem", _netem, "a kernel with sch_netem: modprobe sch_netem", needed=False),
 )

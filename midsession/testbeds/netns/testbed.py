@@ -27,7 +27,7 @@ from midsession.programs import programs_directory
 from midsession.testbeds import Inbox
 from midsession.testbeds.hosts import AgentHost, by_role
 from midsession.testbeds.link import AgentLink, receive_hello
-from midsession.testbeds.netns.abilities import netem, packet_filter, packet_queue, socket_destroyer
+from midsession.testbeds.netns.abilities import netem, packet_filter, packet_queue, queue_remedy, socket_destroyer
 from midsession.testbeds.netns.confinement import Limits
 from midsession.testbeds.netns.filesystem import needed_paths
 from midsession.testbeds.netns.refusal import Machine, explain
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from midsession.testbeds.probe import Probe
 
 NETWORK = ipaddress.IPv4Network("10.77.0.0/16")
-_A_QUEUE = "install iptables (Debian: apt-get install iptables), on a kernel with NFQUEUE (nfnetlink_queue)"
 _SPARE = 1026
 """The spare address of the first host: behind those of all hosts."""
 _UP_S = 10.0
@@ -71,9 +70,9 @@ class NetnsTestbed:
         if ability == "sockets" and not socket_destroyer():
             return "take a kernel that destroys sockets (CONFIG_INET_DIAG_DESTROY)"
         if ability == "queue" and not packet_queue():
-            return f"{_A_QUEUE} (netem cannot do it)"
+            return f"{queue_remedy()} (netem cannot do it)"
         if ability == "shape" and not packet_queue() and not netem():
-            return f"{_A_QUEUE}, or one with sch_netem"
+            return f"{queue_remedy()}, or one with sch_netem"
         return None
 
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
