@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +62,25 @@ def test_a_tool_that_never_ends_is_refused(put: Put, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tool, "WITHIN_S", 0.1)
     with pytest.raises(Refused, match=r"tool has not ended: not within 0\.1 s"):
         tool.run(["tool"])
+
+
+AS_SOMEBODY = """
+from midsession.agent import privilege
+from midsession.agent.network import tool
+privilege.become(65534)
+print(tool.run(["cat", "/proc/self/status"]))
+print(open("/proc/self/status").read())
+"""
+NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_tool_has_what_an_agent_without_root_kept() -> None:
+    """Without CAP_NET_RAW, iptables cannot speak with the kernel about its older tables."""
+    said = subprocess.run([sys.executable, "-c", AS_SOMEBODY], capture_output=True, text=True, check=True).stdout
+    lent, own = (int(found, 16) for found in re.findall(r"^CapEff:\s(\w+)$", said, re.MULTILINE))
+    assert lent == own == NET_ADMIN | NET_RAW
+    assert [int(found, 16) for found in re.findall(r"^CapAmb:\s(\w+)$", said, re.MULTILINE)] == [lent, 0]
 
 
 IMPATIENT = """
