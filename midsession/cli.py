@@ -408,11 +408,10 @@ def _calibrate(testbed: str, names: list[str]) -> None:
 
     def tell(outcome: Outcome) -> None:
         sign = "·" if outcome.lacking else "✓" if outcome.kept else "✗"
-        _say(f"{sign} {outcome.case.name:<{width}} by {outcome.mechanism:<8}{visible(outcome.why)}")
+        _say(f"{sign} {outcome.case.name:<{width}} by {outcome.mechanism:<8}{visible(outcome.why)}".rstrip())
         for promise in () if outcome.lacking else outcome.case.promises:
             sign = " " if promise.keeps(outcome.measured) else "✗"
-            value = promise.words(outcome.measured.get(promise.measure))
-            _say(f"  {sign} {promise.measure:<14} {value:>14}, asked {promise.words(promise.asked, promise.tolerance)}")
+            _say(f"  {sign} {promise.about:<20} {promise.seen(outcome.measured):>12}, asked {promise.said()}")
 
     outcomes = calibrate(make(choose(testbed)), cases, tell)
     if any(not outcome.kept and not outcome.lacking for outcome in outcomes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -60,10 +61,19 @@ def test_what_is_off_is_told_and_is_the_exit_code(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(calibration, "CASES", (lying,))
     done = CliRunner().invoke(app, ["doctor", "--calibrate", "--for", "netns"])
     assert done.exit_code == 1 or getattr(done.exception, "code", None) == 1
-    assert "✗ lost_share" in done.output
+    assert re.search(r"✗ lost +10\.00 %, asked 20\.00 ± 1\.00 %", done.output)
 
 
 def test_what_was_not_measured_keeps_no_promise() -> None:
     """A run that came to nothing is never in tolerance."""
     assert not Outcome(DELAY, {}, "-", "it broke").kept
     assert Outcome(DELAY, {"p50_ms": 50, "p90_ms": 51, "lost_share": 0, "twice_share": 0, "late_share": 0}, "").kept
+
+
+def test_every_promise_is_told_in_words() -> None:
+    """What is measured, what was asked, and that an exact promise has no tolerance."""
+    promises = [promise for case in CASES for promise in case.promises]
+    assert all(" ± " in p.said() or p.said().startswith("exactly ") for p in promises)
+    assert {p.about for p in promises} >= {"median delay", "lost", "throughput"}
+    assert Promise("lost_share", 0.1, 0.035, "%").said() == "10.00 ± 3.50 %"
+    assert Promise("lost_segments", 2, 0, "").said() == "exactly 2.00"

@@ -10,6 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 Measured = Mapping[str, float]
+_EXACT = 1e-9
+"""A tolerance that is none: shares are quotients."""
+_MEASURES = {
+    "p50_ms": "median delay",
+    "p90_ms": "90 of 100 within",
+    "middle_ms": "middle half",
+    "lost_share": "lost",
+    "lost_segments": "segments lost",
+    "heralds_came": "too long, and came",
+    "burst": "mean burst",
+    "twice_share": "came twice",
+    "late_share": "overtaken",
+    "overtaken_ms": "their delay",
+    "bytes_per_s": "throughput",
+    "since_heal_ms": "first after the heal",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +42,28 @@ class Promise:
         value = measured.get(self.measure)
         return value is not None and abs(value - self.asked) <= self.tolerance
 
-    def words(self, value: float | None, tolerance: float | None = None) -> str:
-        """A value of this measure, for people."""
-        if value is None:
-            return "nothing"
-        scale = {"%": 100.0, "kB/s": 1e-3}.get(self.unit, 1.0)
-        more = f" ± {tolerance * scale:.2f}" if tolerance is not None else ""
-        return f"{value * scale:.2f}{more} {self.unit}".strip()
+    @property
+    def about(self) -> str:
+        """What is measured, for people."""
+        return _MEASURES[self.measure]
+
+    def seen(self, measured: Measured) -> str:
+        """What was measured, for people."""
+        value = measured.get(self.measure)
+        return "nothing" if value is None else self._words(value)
+
+    def said(self) -> str:
+        """What was asked, for people."""
+        if self.tolerance <= _EXACT:
+            return f"exactly {self._words(self.asked)}"
+        return self._words(self.asked, f" ± {self.tolerance * self._scale:.2f}")
+
+    def _words(self, value: float, more: str = "") -> str:
+        return f"{value * self._scale:.2f}{more} {self.unit}".strip()
+
+    @property
+    def _scale(self) -> float:
+        return {"%": 100.0, "kB/s": 1e-3}.get(self.unit, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +85,6 @@ def _datagrams(count: int, per_s: int) -> tuple[str, ...]:
     return "source", str(count), str(1 / per_s)
 
 
-_EXACT = 1e-9
 _NO_LOSS = Promise("lost_share", 0.0, 0.0, "%")
 _NO_COPIES = Promise("twice_share", 0.0, 0.0, "%")
 _IN_ORDER = Promise("late_share", 0.0, 0.0, "%")
