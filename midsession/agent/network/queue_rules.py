@@ -138,8 +138,9 @@ class _Iptables:
     def __init__(self, tools: iptables.Tools) -> None:
         self._tools = tools
         jumps = [f"-A {_HOOKS[direction]} -j {chain}" for direction, chain in _CHAINS.items()]
-        self.write([_TRIAL])  # nothing leads there yet: a kernel that takes a chain may have no word for a queue
-        tools.write([*_EMPTY_CHAINS, *jumps])
+        # A kernel that takes chains may have no word for a queue. All at once: what it refuses leaves nothing.
+        tools.write([*_EMPTY_CHAINS, *self.rules_of(_TRIAL), *jumps])
+        self.write([])
 
     @property
     def name(self) -> str:
