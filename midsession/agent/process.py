@@ -129,11 +129,14 @@ def status(agent: Agent, _ask: Status, _answer: Answer) -> dict[str, Any]:
 
 
 def await_port(agent: Agent, ask: AwaitPort, answer: Answer) -> None:
-    """Look until somebody listens."""
+    """Look until somebody listens, or the run is over."""
     until_ns = now_ns() + int(ask.within_s * 1e9)
+    run = agent.host
 
     def look() -> None:
-        if ask.port in procfs.listening_ports():
+        if agent.host is not run:
+            answer.refuse(f"nobody listened on port {ask.port} before the end of the run")
+        elif ask.port in procfs.listening_ports():
             answer.give({})
         elif now_ns() > until_ns:
             answer.refuse(f"nobody listens on port {ask.port}: not within {ask.within_s:g} s")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from midsession.agent import procfs
-from midsession.agent.protocol import Finish, Freeze, Kill, List, Start, Status, Stop, Tell, Thaw
+from midsession.agent.protocol import AwaitPort, Finish, Freeze, Kill, List, Reset, Start, Status, Stop, Tell, Thaw
 from midsession.core.logfile import LogState
 from midsession.core.pulse import BEAT_S
 from midsession.core.record import Record
@@ -318,6 +318,16 @@ def test_ready_by_port_without_a_connection(conductor: TestConductor) -> None:
     conductor.ask(Tell(id=0, line="go"))
     assert conductor.wait_record("listening").fields == {"port": port, "by": "port", "incarnation": 1}
     conductor.wait_line("nobody came")
+
+
+def test_who_waits_for_a_port_waits_no_longer_than_the_run(conductor: TestConductor) -> None:
+    """The next run's program is not taken for the last one's, nor is its port looked for any more."""
+    conductor.begin()
+    looking = conductor.send(AwaitPort(id=0, port=1, within_s=3600.0))
+    conductor.ask(Finish(id=0))
+    conductor.ask(Reset(id=0, scratch=[]))
+    with pytest.raises(Refusal, match="before the end of the run"):
+        conductor.reply(looking)
 
 
 def test_port_of_another_is_no_readiness(conductor: TestConductor) -> None:
