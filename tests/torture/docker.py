@@ -1,10 +1,11 @@
-"""The docker testbed under torture: `python -m tests.torture.docker sixty|kills [HOW MANY]`.
+"""The docker testbed under torture: `python -m tests.torture.docker sixty|kills|anew [HOW MANY]`.
 
     sixty   so many projects of two hosts are up at once (60), and then each has a run; an engine's own pools of
             addresses end at 29 networks
     kills   so many times (20) a run is SIGKILLed, at instants that are evenly spread over its whole length
+    anew    the same with three runs in one project, whose programs are images, so that containers come and go between
 
-Both say how long things took, and end with status 1 when a run did not pass or when anything is left. The test suite
+All say how long things took, and end with status 1 when a run did not pass or when anything is left. The test suite
 runs the same functions with small numbers.
 """
 
@@ -26,6 +27,7 @@ from midsession.language import plans
 from midsession.runner import Listener
 from midsession.testbeds.docker import DockerTestbed
 from midsession.testbeds.docker.engine import Engine
+from midsession.testbeds.docker.images import SERVER_IMAGE
 from midsession.testbeds.docker.journal import Journal
 from midsession.testbeds.docker.owner import me
 from midsession.testbeds.docker.sweep import OWNER, left_of
@@ -34,6 +36,19 @@ from tests.waiting import eventually
 ROOT = Path(__file__).parents[2]
 GREETING = ROOT / "scenarios" / "lesson" / "greeting.scenario.yaml"
 KILL = ROOT / "scenarios" / "kill" / "server-dies-mid-session.scenario.yaml"
+ONCE = (str(KILL),)
+IMAGE = "midsession-torture:program"
+DOCKERFILE = f"FROM {SERVER_IMAGE}\nENTRYPOINT []\nVOLUME /data\n"
+OF_IMAGES = f"""\
+name: Programs by image
+services:
+  server: {{image: '{IMAGE}', command: [python, -m, http.server, "4000"], port: 4000, grace: 0s}}
+clients:
+  visitors: {{count: 3, image: '{IMAGE}', command: [python, --version]}}
+checks:
+  - exit: {{clients: visitors}}
+    code: 0
+"""
 _AT_A_TIME = 4
 _CLEAN_WITHIN_S = 30.0
 
@@ -102,10 +117,12 @@ def _networks() -> list[str]:
 # --- kills ---------------------------------------------------------------------------------------------------------
 
 
-def kill_at(after_s: float, folder: Path) -> float:
-    """SIGKILL a run after that time: how long until nothing of it is in the engine or in the journal, in seconds."""
+def kill_at(after_s: float, folder: Path, words: Sequence[str] = ONCE) -> float:
+    """SIGKILL a `midsession run` of these words after that time.
+
+    Returns how long until nothing of it is in the engine or in the journal, in seconds."""
     folder.mkdir()
-    run = _run(folder)
+    run = _run(folder, words)
     with suppress(subprocess.TimeoutExpired):  # else it is over by then, which is one moment more to look at
         run.wait(after_s)
     journal, engine = Journal(folder / "midsession" / "docker"), Engine()
@@ -123,17 +140,17 @@ def kill_at(after_s: float, folder: Path) -> float:
     return time.monotonic() - began_s
 
 
-def length_of_a_run(folder: Path) -> float:
+def length_of_a_run(folder: Path, words: Sequence[str] = ONCE) -> float:
     """How long an undisturbed one takes, in seconds."""
     folder.mkdir()
     began_s = time.monotonic()
-    status = _run(folder).wait()
+    status = _run(folder, words).wait()
     assert status == 0
     return time.monotonic() - began_s
 
 
-def _run(folder: Path) -> subprocess.Popen[bytes]:
-    argv = ["run", str(KILL), "--testbed", "docker", "--runs", str(folder / "runs"), "--seed", "7"]
+def _run(folder: Path, words: Sequence[str]) -> subprocess.Popen[bytes]:
+    argv = ["run", *words, "--testbed", "docker", "--runs", str(folder / "runs"), "--seed", "7"]
     environment = {**os.environ, "XDG_STATE_HOME": str(folder)}
     return subprocess.Popen(
         [sys.executable, "-m", "midsession", *argv],
@@ -153,10 +170,10 @@ def sixty(count: int, folder: Path) -> int:
     return int(passed != count or bool(left))
 
 
-def kills(count: int, folder: Path) -> int:
+def kills(count: int, folder: Path, words: Sequence[str] = ONCE) -> int:
     """See the module."""
-    length_s = length_of_a_run(folder / "whole")
-    took_s = sorted(kill_at(length_s * (n + 0.5) / count, folder / str(n)) for n in range(count))
+    length_s = length_of_a_run(folder / "whole", words)
+    took_s = sorted(kill_at(length_s * (n + 0.5) / count, folder / str(n), words) for n in range(count))
     mean_s = sum(took_s) / count
     sys.stdout.write(
         f"{count} kills over {length_s:.1f} s: all clean, after {mean_s:.1f} s, at most {took_s[-1]:.1f} s\n"
@@ -164,9 +181,21 @@ def kills(count: int, folder: Path) -> int:
     return int(took_s[-1] > 10)
 
 
+def anew(count: int, folder: Path) -> int:
+    """See the module."""
+    scenario = folder / "images.scenario.yaml"
+    scenario.write_text(OF_IMAGES)
+    build = ["docker", "build", "--quiet", "--tag", IMAGE, "-"]
+    subprocess.run(build, input=DOCKERFILE.encode(), check=True, capture_output=True)
+    try:
+        return kills(count, folder, [str(scenario), "--repeat", "3"])
+    finally:
+        subprocess.run(["docker", "rmi", IMAGE], check=True, capture_output=True)
+
+
 def main(words: Sequence[str]) -> int:
     """The exit status."""
-    what, default = {"sixty": (sixty, 60), "kills": (kills, 20)}[words[0]]
+    what, default = {"sixty": (sixty, 60), "kills": (kills, 20), "anew": (anew, 20)}[words[0]]
     with tempfile.TemporaryDirectory() as folder:
         return what(int(words[1]) if len(words) > 1 else default, Path(folder))
 

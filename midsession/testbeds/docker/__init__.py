@@ -6,6 +6,7 @@ over its container's attached standard streams, so no port is published and no a
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,10 @@ from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.faults import readdressed
 from midsession.testbeds import Pruned, RunInbox
 from midsession.testbeds.docker import contents, derived, model, networks
-from midsession.testbeds.docker.engine import Engine
+from midsession.testbeds.docker.engine import Engine, all_of
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 from midsession.testbeds.docker.journal import Journal
-from midsession.testbeds.docker.live import AnyHost, LiveProject, all_of
+from midsession.testbeds.docker.live import AnyHost, LiveProject
 from midsession.testbeds.docker.owner import me
 from midsession.testbeds.docker.sweep import clear, labels, sweep, undecided
 from midsession.testbeds.docker.workshop import Workshop
@@ -74,7 +75,7 @@ class DockerTestbed:
             self._workshop = await Workshop.open(self._journal)
         self._doing = "looking for images, and pulling those that are not there"
         images = await _require_images(self._workshop, plan)
-        live = await self._take_kept(plan, images)
+        live = await self._take_kept(plan, run, images)
         if live is None:
             live = await self._make(self._workshop, plan, run, directory, images)
             await live.start(directory, inbox)
@@ -107,6 +108,7 @@ class DockerTestbed:
             await live.remove()
             self._live = None
             return
+        live.rest()
         self.kept.append(live)
         if len(self.kept) > _KEPT:
             await self._drop(self.kept[0])
@@ -124,15 +126,18 @@ class DockerTestbed:
 
     # --- its projects ----------------------------------------------------------------------------------------------
 
-    async def _take_kept(self, plan: Plan, images: Mapping[str, str]) -> LiveProject | None:
+    async def _take_kept(self, plan: Plan, run: str, images: Mapping[str, str]) -> LiveProject | None:
         """A kept project that is as good as a new one; those that are not any more are taken away."""
-        fleets = model.fleets_for(plan, self._wanted)
-        for live in [kept for kept in self.kept if kept.fits(plan, fleets, images)]:
-            if await live.renew(plan):
-                self.kept.remove(live)
-                self._live = live
+        for live in list(self.kept):
+            order = self._order_like(live.order.name, live.order.subnet, plan, run)
+            if not live.fits(order, images):
+                continue
+            self.kept.remove(live)
+            self._live = live  # whatever comes now, until it is gone
+            if await live.renew(plan, order):
                 return live
-            await self._drop(live)
+            await live.remove()
+            self._live = None
         return None
 
     async def _drop(self, live: LiveProject) -> None:
@@ -181,23 +186,26 @@ class DockerTestbed:
         beside = [networks.hosts_on(file, [key]) + len(plan.services) for key in where.apart]
         entry = await workshop.begin([hosts, *beside], apart)
         first, *others = [ipaddress.IPv4Network(subnet) for subnet in entry.subnets]
-        marks = labels(entry.project, me())
-        project = model.project_of(entry.project, plan, run, first, fleets, marks)
+        project = self._order_like(entry.project, first, plan, run)
         if theirs is not None:
             subnets = dict(zip(where.apart, others, strict=True))
-            derived.adopt(project, plan.services, theirs, subnets, marks)
+            derived.adopt(project, plan.services, theirs, subnets, labels(project.name, me()))
         return project
+
+    def _order_like(self, name: str, subnet: ipaddress.IPv4Network, plan: Plan, run: str) -> model.Project:
+        """But for what a Compose file of the user's adds."""
+        fleets = model.fleets_for(plan, self._wanted)
+        return model.project_of(name, plan, run, subnet, fleets, labels(name, me()))
 
 
 async def _require_images(workshop: Workshop, plan: Plan) -> dict[str, str]:
     """The IDs of our own images that the plan needs; those of others are pulled. Raises EnvironmentLacks."""
     own = [SERVER_IMAGE, *([CLIENT_IMAGE] if plan.groups else [])]
-    images = {name: await workshop.image(name, remedy="make images") for name in own}
     theirs = [s.image for s in plan.services if isinstance(s, ImageService)]
     theirs += [group.program.image for group in plan.foreign if group.program and group.program.image]
-    for name in dict.fromkeys(theirs):
-        await workshop.image(name)
-    return images
+    ids = await asyncio.gather(*(workshop.image(name, remedy="make images") for name in own))
+    await asyncio.gather(*(workshop.image(name) for name in dict.fromkeys(theirs)))
+    return dict(zip(own, ids, strict=True))
 
 
 async def _users_file(workshop: Workshop, plan: Plan) -> derived.UsersFile | None:

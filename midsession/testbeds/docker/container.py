@@ -63,7 +63,8 @@ _STREAMS = {STDERR: "stderr"}
 class ContainerHost:
     """A `Host` (see `midsession.testbeds`) whose program is the container `container`. `link` leads to its agent.
 
-    `keeps_logs`: the container has a directory for files of the program's own.
+    It serves one run: the next has another one. `keeps_logs`: the container has a directory for files of the program's
+    own. `is_finished`: the run has come to an orderly end here, and the program does not run any more.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class ContainerHost:
         self._book: _Book | None = None
         self._program: _Program | None = None
         self._incarnations = 0
+        self.is_finished = False
         self._unhealed: list[str] = []
         self._directory = Path()
         link.inbox = self
@@ -150,15 +152,14 @@ class ContainerHost:
             chunks, _ = self._api.get_archive(self.container, LOGS)
             unpack_logs(chunks, directory)
 
-    async def close(self) -> None:
-        """Let go of everything; the container is somebody else's to remove."""
+    def close(self) -> None:
+        """Let go of the run; the container is somebody else's to remove, and the link to close."""
         for task in self._tasks:
             task.cancel()
         if self._program is not None:
             self._program.close()
         if self._book is not None:
             self._book.close()
-        await self.link.close()
 
     # --- the verbs -------------------------------------------------------------------------------------------------
 
@@ -249,6 +250,7 @@ class ContainerHost:
         self._heal(book)
         await self.link.ask(Finish(id=0))  # it heals what is still broken, and has told of it when it answers
         book.close()
+        self.is_finished = True
         return {}
 
     async def _refuse(self, why: str) -> dict[str, Any]:

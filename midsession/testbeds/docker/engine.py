@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,6 +79,13 @@ def in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
 
     threading.Thread(target=work, daemon=True).start()
     return result
+
+
+async def all_of(doing: Sequence[Awaitable[None]]) -> None:
+    """All at once; the first error is raised when all are over."""
+    for outcome in await asyncio.gather(*doing, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def errors() -> tuple[type[Exception], ...]:

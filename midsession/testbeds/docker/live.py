@@ -1,15 +1,15 @@
 """A project that is up: its agents are met once, and then serve one run after the other.
 
 Between two runs every host is reset, and must then be as it was before its first run, see `midsession.agent.census`. A
-project of which one host is not is no more of use. Neither is one with a program in a container of its own, since what
-that has written stays in it.
+project of which one host is not is no more of use. The containers of programs by image are made anew for each run, see
+`programs`. What the services of a Compose file have written stays where it is, so their project serves one run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,27 @@ from typing import Any
 import msgspec
 
 from midsession.agent.protocol import Configure, Reset
-from midsession.core.plan import CommandService, Connect, Instruction, Plan, Repeat
+from midsession.core.plan import CommandService, Connect, ImageService, Instruction, Plan, Repeat
 from midsession.errors import HarnessError
 from midsession.testbeds import Inbox, RunInbox
 from midsession.testbeds.docker import derived, model, published
-from midsession.testbeds.docker.archive import packed
 from midsession.testbeds.docker.attached import attach_socket, open_agent
 from midsession.testbeds.docker.container import ContainerHost
+from midsession.testbeds.docker.engine import all_of
 from midsession.testbeds.docker.guides import Guides
 from midsession.testbeds.docker.neighbours import Neighbours, containers
+from midsession.testbeds.docker.programs import Programs
 from midsession.testbeds.docker.workshop import Workshop
 from midsession.testbeds.hosts import AgentHost
-from midsession.testbeds.link import receive_hello
+from midsession.testbeds.link import AgentLink, receive_hello
 
 AnyHost = AgentHost | ContainerHost
 
 _HELLO_S = 30.0
 _RESET_S = 5.0
+_GIVEN_OUT = range(32768, 61000)
+"""The ports that a kernel gives to who asks for none (ip-sysctl, ip_local_port_range): whoever is denied one takes
+another."""
 
 
 class LiveProject:
@@ -44,45 +48,57 @@ class LiveProject:
         self.hosts: list[AnyHost] = []
         self.doing = ""
         self._workshop, self._images = workshop, images
-        self._model = msgspec.json.format(msgspec.json.encode(order.model), indent=2)
+        self._programs = Programs(workshop)
+        self._containers: dict[str, str] = {}
+        """Those that last, by their Compose service."""
+        self._of_programs: dict[str, str] = {}
+        """Those of the programs of this run, by the host."""
+        self._links: dict[str, AgentLink] = {}
         self._neighbours: Neighbours | None = None
         self._accounts = {host.name: _Account() for host in order.hosts}
         self._fresh: dict[str, Any] = {}
+        self._count: dict[str, Any] = {}
         self._lingering: dict[str, set[int]] = {}
         self._guides = Guides()
+        self._has_begun = False
+        """A run has, to the end of its beginning."""
 
     # --- its life --------------------------------------------------------------------------------------------------
 
     async def make(self, directory: Path) -> None:
-        """Make its containers, which do not run yet. Raises HarnessError."""
+        """Make its containers, but for those of programs by image; they do not run yet. Raises HarnessError."""
         file = self._write_model(directory)
         if builds := derived.has_builds(self.order):
             self._does(f"building {', '.join(builds)} (docker compose build)")
             await self._workshop.call_compose(self.order.name, file, "build", *builds, variables=self.order.variables)
         self._does("making its containers (docker compose create)")
-        await self._workshop.call_compose(self.order.name, file, "create", "--no-build", variables=self.order.variables)
+        lasting = self.order.lasting["services"]
+        create = ("create", "--no-build", *lasting)
+        await self._workshop.call_compose(self.order.name, file, *create, variables=self.order.variables)
 
     async def start(self, directory: Path, inbox: RunInbox) -> None:
-        """Start the agents, and meet them; what is published of their hosts is noted."""
+        """Start the agents, and meet them; meanwhile make what joins them. What is published of hosts is noted."""
         engine = self._workshop.engine
         self._does("meeting its agents")
         found = await engine.call(containers, engine.api, self.order.name)
-        made = {service: ids[0] for service, ids in found.items()}
-        await all_of([self._meet(host, made, inbox, directory) for host in self.order.hosts])
-        names = [host.name for host in self.order.hosts]
-        self.hosts.sort(key=lambda host: names.index(host.name))
-        await self._tell_ports(made, inbox)
+        self._containers = {service: ids[0] for service, ids in found.items()}
+        await all_of([*(self._meet(host, inbox, directory) for host in self.order.hosts), self._make_programs()])
+        await self._tell_ports(inbox)
         if any(host.spare for host in self.order.hosts):
-            seen = {h.name: await engine.call(engine.api.inspect_container, made[h.agent]) for h in self.order.hosts}
+            agents = {h.name: self._containers[h.agent] for h in self.order.hosts}
+            seen = {name: await engine.call(engine.api.inspect_container, agent) for name, agent in agents.items()}
             self._guides.learn(self.order, seen)
-        if self.is_reusable:
-            self._fresh = await self._census()
+        if self.order.may_last:
+            await self._recount()
+            self._fresh = self._count
 
     async def begin(self, plan: Plan, run: str, directory: Path, inbox: RunInbox) -> None:
         """Have the agents begin a run, and bring up the neighbours of its hosts."""
         file = self._write_model(directory)
+        self.hosts = [self._host(order, inbox) for order in self.order.hosts]
         await all_of([self._configure(host, plan, run, directory, inbox) for host in self.hosts])
         await self._guides.prepare()
+        self._has_begun = True
         if not self.order.beside:
             return
         self._neighbours = Neighbours(self._workshop, self.order, file, inbox, self._does)
@@ -107,56 +123,77 @@ class LiveProject:
         """Take it away. Raises HarnessError, naming what could not be removed."""
         if self._neighbours is not None:
             self._neighbours.close()
-        for host in self.hosts:
-            await (host.link if isinstance(host, AgentHost) else host).close()
+        self._let_go_of_run()
+        for link in self._links.values():
+            await link.close()
         for account in self._accounts.values():
             account.close()
-        self.hosts = []
+        with suppress(HarnessError):  # what is left is looked for once more
+            await self._programs.wait_until_gone()
         await self._workshop.remove(self.order.name)
+
+    def _let_go_of_run(self) -> None:
+        for host in self.hosts:
+            if isinstance(host, ContainerHost):
+                host.close()
+        self.hosts = []
 
     # --- a further run ---------------------------------------------------------------------------------------------
 
-    def fits(self, plan: Plan, fleets: int, images: Mapping[str, str]) -> bool:
-        """Whether a project for that plan would be the same: hosts of that name and power, of the same images."""
-        return (
-            self.is_reusable
-            and self._images == images
-            and self.order.hosts == model.hosts_of(plan, self.order.subnet, fleets)
-        )
-
-    async def renew(self, plan: Plan) -> bool:
-        """Forget the last run. Whether that has left a project as good as new for `plan`; else it is to be removed."""
-        try:
-            async with asyncio.timeout(_RESET_S):
-                return await self._census() == self._fresh and not self._is_denied(plan)
-        except (HarnessError, TimeoutError):
-            return False
-
     @property
     def is_reusable(self) -> bool:
-        """Whether it can serve a further run at all."""
-        return not self.order.beside and all(host.program is None for host in self.order.hosts)
+        """Whether it may serve a further run: not when the last one has not begun, or has left a program running."""
+        in_order = self._has_begun and all(h.is_finished for h in self.hosts if isinstance(h, ContainerHost))
+        return in_order and self.order.may_last
 
-    async def _census(self) -> dict[str, Any]:
-        """Reset every host, and ask what there is on it. Notes the ports that a program might be denied."""
-        replies = await asyncio.gather(*(host.link.ask(Reset(id=0, scratch=model.WRITABLE)) for host in self.hosts))
-        self._lingering = {h.name: set(r.value["lingering"]) for h, r in zip(self.hosts, replies, strict=True)}
-        return {host.name: reply.value["census"] for host, reply in zip(self.hosts, replies, strict=True)}
+    def rest(self) -> None:
+        """The run is over, and another may come. What was made for this one alone begins to go."""
+        self._let_go_of_run()
+        self._programs.retire()
 
-    def _is_denied(self, plan: Plan) -> bool:
-        """A port that the plan asks for may still be in TIME_WAIT; only our own server is sure to get it."""
-        listened = {s.name: {s.port} for s in plan.services if isinstance(s, CommandService)}
-        sources = {port for group in plan.groups for port in _source_ports(group.script)}
-        return any(ports & listened.get(host, sources) for host, ports in self._lingering.items())
+    def fits(self, order: model.Project, images: Mapping[str, str]) -> bool:
+        """Whether a project made as `order` says would be the same, but for the programs by image."""
+        return self._images == images and order.may_last and self.order.lasting == order.lasting
+
+    async def renew(self, plan: Plan, order: model.Project) -> bool:
+        """Forget the last run, and make what `order` has for this one alone.
+
+        Returns whether that has left a project as good as new for `plan`; else it is to be removed.
+        """
+        self.order, self._has_begun = order, False
+        self._does("resetting a project that was kept")
+        try:
+            await all_of([self._make_programs(), self._recount()])
+        except HarnessError:
+            return False
+        return self._count == self._fresh and not is_denied(plan, self._lingering)
+
+    async def _recount(self) -> None:
+        """Reset every host, and ask what there is on it, and which ports a program might be denied.
+
+        Not before the last run's programs are gone: what is counted is what they have left. Raises HarnessError.
+        """
+        await self._programs.wait_until_gone()
+        asked = [link.ask(Reset(id=0, scratch=model.WRITABLE)) for link in self._links.values()]
+        try:
+            async with asyncio.timeout(_RESET_S):
+                replies = dict(zip(self._links, await asyncio.gather(*asked), strict=True))
+        except TimeoutError:
+            raise HarnessError(f"every host reset: not within {_RESET_S:g} s", "agent-silent") from None
+        self._lingering = {name: set(reply.value["lingering"]) for name, reply in replies.items()}
+        self._count = {name: reply.value["census"] for name, reply in replies.items()}
 
     # --- its hosts -------------------------------------------------------------------------------------------------
 
     def _does(self, what: str) -> None:
         self.doing = what
 
-    async def _meet(self, host: model.HostOrder, made: Mapping[str, str], inbox: Inbox, directory: Path) -> None:
+    async def _make_programs(self) -> None:
+        self._of_programs = await self._programs.make(self.order, self._containers)
+
+    async def _meet(self, host: model.HostOrder, inbox: Inbox, directory: Path) -> None:
         """Attach first, then start: nothing that the agent says is missed."""
-        engine, agent = self._workshop.engine, made[host.agent]
+        engine, agent = self._workshop.engine, self._containers[host.agent]
         account = self._accounts[host.name]
         account.go_to(_account_file(directory, host.name))
         attached = await engine.call(attach_socket, engine.api, agent, stdin=True)
@@ -167,18 +204,10 @@ class LiveProject:
         except BaseException:
             writer.close()
             raise
-        link = self._guides.meet(host, reader, writer, hello, inbox)
-        if host.program is None:
-            self.hosts.append(AgentHost(host.name, host.address, ["python"], None, link, host.spare))
-        else:
-            program = made[host.program]
-            if host.files is not None:
-                await engine.call(engine.api.put_archive, program, "/", packed(host.files))
-            if host.name in self.order.put_in:
-                await engine.call(engine.api.put_archive, program, "/", self.order.put_in[host.name])
-            keeps_logs = host.files is not None
-            made_of = (engine.api, program, link, inbox, keeps_logs, host.spare)
-            self.hosts.append(ContainerHost(host.name, host.address, *made_of))
+        self._links[host.name] = self._guides.meet(host, reader, writer, hello, inbox)
+        if host.program is not None and host.name in self.order.put_in:
+            program = self._containers[host.program]
+            await engine.call(engine.api.put_archive, program, "/", self.order.put_in[host.name])
 
     async def _start_agent(self, host: model.HostOrder, container: str) -> None:
         try:
@@ -186,27 +215,35 @@ class LiveProject:
         except HarnessError as error:
             raise published.taken(str(host.program), self.order.model["services"][host.agent], error) or error from None
 
-    async def _tell_ports(self, made: Mapping[str, str], inbox: RunInbox) -> None:
+    async def _tell_ports(self, inbox: RunInbox) -> None:
         engine = self._workshop.engine
         for host in self.order.hosts:
             service = self.order.model["services"][host.agent]
             if "ports" in service:
-                found = await engine.call(engine.api.inspect_container, made[host.agent])
+                found = await engine.call(engine.api.inspect_container, self._containers[host.agent])
                 for text in published.told(host.name, service, found):
                     inbox.note(text)
 
+    def _host(self, order: model.HostOrder, inbox: Inbox) -> AnyHost:
+        name, link = order.name, self._links[order.name]
+        if order.program is None:
+            return AgentHost(name, order.address, ["python"], None, link, order.spare)
+        container = self._of_programs.get(name) or self._containers[order.program]
+        api, keeps_logs = self._workshop.engine.api, name in self._of_programs
+        return ContainerHost(name, order.address, api, container, link, inbox, keeps_logs, order.spare)
+
     async def _configure(self, host: AnyHost, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
         client = host.name if host.name in plan.foreign_clients else None
+        self._accounts[host.name].go_to(_account_file(directory, host.name))
         if isinstance(host, ContainerHost):
             await host.configure(run, plan.seed, plan.hash, directory, client)
             return
         host.link.inbox = inbox
-        self._accounts[host.name].go_to(_account_file(directory, host.name))
         await host.ask(Configure(id=0, run=run, host=host.name, seed=plan.seed, plan=plan.hash, client=client))
 
     def _write_model(self, directory: Path) -> Path:
         file = directory / "compose.json"
-        file.write_bytes(self._model)
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(self.order.model), indent=2))
         return file
 
 
@@ -230,15 +267,24 @@ class _Account:
             self._fd = None
 
 
-async def all_of(doing: Sequence[Awaitable[None]]) -> None:
-    """All at once; the first error is raised when all are over."""
-    for outcome in await asyncio.gather(*doing, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
-
-
 def _account_file(directory: Path, host: str) -> Path:
     return directory / "logs" / f"{host}.agent.stderr.log"
+
+
+def is_denied(plan: Plan, lingering: Mapping[str, Collection[int]]) -> bool:
+    """Whether a program of the plan may be denied a port, since it is in TIME_WAIT. `lingering`: those, by host.
+
+    Our own server is sure to get its port. Which ports a program of the user's asks for is not known but for the
+    service's: all that nobody gets who asks for none, then, since the last program must have asked for them, too.
+    """
+    listened = {s.name: {s.port} for s in plan.services if isinstance(s, CommandService | ImageService)}
+    sources = {port for group in plan.groups for port in _source_ports(group.script)}
+    theirs = {*listened, *plan.foreign_clients}
+    return any(
+        port in listened.get(host, sources) or (host in theirs and port not in _GIVEN_OUT)
+        for host, ports in lingering.items()
+        for port in ports
+    )
 
 
 def _source_ports(script: Sequence[Instruction]) -> Iterator[int]:
@@ -249,4 +295,4 @@ def _source_ports(script: Sequence[Instruction]) -> Iterator[int]:
             yield from _source_ports(step.script)
 
 
-__all__ = ["AnyHost", "LiveProject", "all_of"]
+__all__ = ["AnyHost", "LiveProject", "is_denied"]

@@ -49,8 +49,8 @@ class HostOrder:
 
     `breaks`: a fault of the plan breaks its network. `spare`: the address that a fault may give it instead of its own.
     `led`: so it is on another host, and its agent says where that is. With any of these its agent needs NET_ADMIN.
-    `files` (text by name) are put into the program's container before it first starts; None: nothing is, not even a
-    directory for logs.
+    `files` (text by name) are put into the program's container before it starts; None: it is no image of the
+    scenario's, but a service of a Compose file, and nothing is, not even a directory for logs.
     """
 
     name: str
@@ -86,6 +86,23 @@ class Project:
     waits: Sequence[Wait] = ()
     put_in: Mapping[str, bytes] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def of_images(self) -> list[HostOrder]:
+        """The hosts whose program is an image of the scenario's: a container of that is made for each run."""
+        return [host for host in self.hosts if host.program is not None and host.files is not None]
+
+    @property
+    def lasting(self) -> dict[str, Any]:
+        """The model of what may serve several runs: of two orders for which it is equal, one project serves both."""
+        of_one_run = {host.program for host in self.of_images}
+        services = {name: service for name, service in self.model["services"].items() if name not in of_one_run}
+        return {**self.model, "services": services}
+
+    @property
+    def may_last(self) -> bool:
+        """Whether it may serve several runs at all: not with services of a Compose file, which keep what they write."""
+        return not self.beside and all(host.program is None or host.files is not None for host in self.hosts)
 
 
 def fleets_for(plan: Plan, wanted: int | None) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ class Workshop:
     guard: Guard
     compose: Compose
     _unsettled: set[str] = field(default_factory=set)
-    """Projects whose Compose did not come to a good end: the engine may still be carrying out what it asked for."""
+    """Projects of which something was being made that did not come to a good end: the engine may still be carrying out
+    what it was asked for."""
 
     @staticmethod
     async def open(journal: Journal) -> Workshop:
@@ -75,8 +76,14 @@ class Workshop:
         self, project: str, file: Path, *words: str, variables: Mapping[str, str] | None = None
     ) -> None:
         """Call Compose for a project, with these environment variables besides ours. Raises HarnessError."""
+        with self.unsettled(project):
+            await self.compose.call("--project-name", project, "--file", str(file), *words, variables=variables)
+
+    @contextmanager
+    def unsettled(self, project: str) -> Iterator[None]:
+        """Something of a project is made in here. Where that does not come to a good end, its removal is thorough."""
         self._unsettled.add(project)
-        await self.compose.call("--project-name", project, "--file", str(file), *words, variables=variables)
+        yield
         self._unsettled.discard(project)
 
     async def image(self, name: str, remedy: str = "") -> str:
