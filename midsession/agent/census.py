@@ -4,7 +4,7 @@ The census is what could make a difference to another program here: processes, p
 rules, interfaces, files, System V IPC; and what a program inherits from its agent, which one of its user can change:
 limits, priority, CPUs, the weight where memory lacks. It is a plain value: two of them are compared, and what it means
 is nobody's business. Connections in TIME_WAIT are told apart from it: they stay for a minute, and only deny their port
-to some programs.
+to some programs: to those that do not ask for it with SO_REUSEADDR; and to all, where they were not made with it.
 """
 
 from __future__ import annotations
@@ -116,6 +116,18 @@ class _Calm:
             return
         try:
             lingering = sorted({c.own_port for c in sockets.lingering_now()})
-            self._answer.give({"census": census(self._ask.scratch), "lingering": lingering})
+            shared = [port for port in lingering if _is_shared(port)]
+            self._answer.give({"census": census(self._ask.scratch), "lingering": lingering, "shared": shared})
         except (OSError, Refused) as error:
             self._answer.refuse(f"cannot count what is on this host: {error}")
+
+
+def _is_shared(port: int) -> bool:
+    """Whether who asks for a port with SO_REUSEADDR gets it: then those who had it have asked so, too, socket(7)."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("", port))
+        except OSError:
+            return False
+    return True

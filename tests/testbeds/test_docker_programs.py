@@ -26,7 +26,7 @@ from midsession.core.plan import (
 from midsession.errors import HarnessError
 from midsession.testbeds.docker import model
 from midsession.testbeds.docker.journal import Journal
-from midsession.testbeds.docker.live import is_denied
+from midsession.testbeds.docker.live import Lingering, is_denied, programs_of
 from midsession.testbeds.docker.programs import Programs
 from midsession.testbeds.docker.workshop import Workshop
 
@@ -80,24 +80,44 @@ COMMAND = CommandService(name="db", port=40000, argv=["db"])
 OURS = ReferenceService(name="db", port=1)
 
 
+ASKED = Lingering({1}, {1})
+"""The service's port, which the last program asked for with SO_REUSEADDR."""
+
+
 @pytest.mark.parametrize(
-    ("service", "lingering", "denied"),
+    ("service", "host", "left", "again", "denied"),
     [
-        (None, {"db": {1}}, True),
-        (None, {"db": {33000}}, False),
-        (None, {"db": {2}}, True),
-        (None, {"drivers-1": {33000}}, False),
-        (None, {"drivers-1": {5000}}, True),
-        (COMMAND, {"db": {40000}}, True),
-        (COMMAND, {"db": {40001}}, False),
-        (OURS, {"db": {1}}, False),
+        (None, "db", Lingering({1}), True, True),
+        (None, "db", Lingering({33000}), False, False),
+        (None, "db", Lingering({2}), False, True),
+        (None, "drivers-1", Lingering({33000}), False, False),
+        (None, "drivers-1", Lingering({5000}), False, True),
+        (None, "db", ASKED, False, True),
+        (None, "db", ASKED, True, False),
+        (None, "db", Lingering({1, 2}, {1}), True, True),
+        (COMMAND, "db", Lingering({40000}), False, True),
+        (COMMAND, "db", Lingering({40001}), False, False),
+        (OURS, "db", Lingering({1}), False, False),
     ],
 )
 def test_a_port_in_time_wait_that_a_program_may_ask_for_is_denied(
-    service: Service | None, lingering: dict[str, set[int]], denied: bool
+    service: Service | None, host: str, left: Lingering, again: bool, denied: bool
 ) -> None:
-    """A service's own, and every port that the last program must have asked for; not those that a kernel gives out."""
-    assert is_denied(plan(service), {"drivers-2": set(), **lingering}) is denied
+    """A service's own, and every port that the last program must have asked for; not those that a kernel gives out, nor
+    what the same program gets again by SO_REUSEADDR."""
+    lingering = {"drivers-2": Lingering(), host: left}
+    assert is_denied(plan(service), lingering, {host} if again else ()) is denied
+
+
+def test_a_program_is_the_same_when_all_that_is_said_of_it_is() -> None:
+    """And its image, which may have been built anew under its name."""
+    images = {"my/db": "sha256:1", "my/driver": "sha256:2"}
+    assert programs_of(plan(), images) == programs_of(plan(verb="kill"), images)
+    assert set(programs_of(plan(), images)) == {"db", "drivers-1", "drivers-2"}
+    rebuilt = programs_of(plan(), {**images, "my/driver": "sha256:3"})
+    assert rebuilt["db"] == programs_of(plan(), images)["db"]
+    assert rebuilt["drivers-1"] != programs_of(plan(), images)["drivers-1"]
+    assert programs_of(SAME[0], images)["db"] != programs_of(plan(), images)["db"]
 
 
 class FakeApi:

@@ -134,7 +134,7 @@ class DockerTestbed:
                 continue
             self.kept.remove(live)
             self._live = live  # whatever comes now, until it is gone
-            if await live.renew(plan, order):
+            if await live.renew(plan, order, images):
                 return live
             await live.remove()
             self._live = None
@@ -199,13 +199,14 @@ class DockerTestbed:
 
 
 async def _require_images(workshop: Workshop, plan: Plan) -> dict[str, str]:
-    """The IDs of our own images that the plan needs; those of others are pulled. Raises EnvironmentLacks."""
+    """The IDs of the images that the plan needs; those of others are pulled. Raises EnvironmentLacks."""
     own = [SERVER_IMAGE, *([CLIENT_IMAGE] if plan.groups else [])]
     theirs = [s.image for s in plan.services if isinstance(s, ImageService)]
     theirs += [group.program.image for group in plan.foreign if group.program and group.program.image]
     ids = await asyncio.gather(*(workshop.image(name, remedy="make images") for name in own))
-    await asyncio.gather(*(workshop.image(name) for name in dict.fromkeys(theirs)))
-    return dict(zip(own, ids, strict=True))
+    others = [name for name in dict.fromkeys(theirs) if name not in own]
+    ids += await asyncio.gather(*(workshop.image(name) for name in others))
+    return dict(zip([*own, *others], ids, strict=True))
 
 
 async def _users_file(workshop: Workshop, plan: Plan) -> derived.UsersFile | None:

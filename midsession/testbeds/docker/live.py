@@ -11,13 +11,14 @@ import asyncio
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from midsession.agent.protocol import Configure, Reset
-from midsession.core.plan import CommandService, Connect, ImageService, Instruction, Plan, Repeat
+from midsession.core.plan import CommandService, Connect, ImageService, Instruction, Plan, Program, Repeat, Service
 from midsession.errors import HarnessError
 from midsession.testbeds import Inbox, RunInbox
 from midsession.testbeds.docker import derived, model, published
@@ -25,6 +26,7 @@ from midsession.testbeds.docker.attached import attach_socket, open_agent
 from midsession.testbeds.docker.container import ContainerHost
 from midsession.testbeds.docker.engine import all_of
 from midsession.testbeds.docker.guides import Guides
+from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 from midsession.testbeds.docker.neighbours import Neighbours, containers
 from midsession.testbeds.docker.programs import Programs
 from midsession.testbeds.docker.workshop import Workshop
@@ -41,7 +43,7 @@ another."""
 
 
 class LiveProject:
-    """One project of `workshop`, made as `order` says. `images` are the IDs of the images of our own in it."""
+    """One project of `workshop`, made as `order` says. `images` are the IDs of the images in it, by their names."""
 
     def __init__(self, workshop: Workshop, order: model.Project, images: Mapping[str, str]) -> None:
         self.order = order
@@ -58,8 +60,10 @@ class LiveProject:
         self._accounts = {host.name: _Account() for host in order.hosts}
         self._fresh: dict[str, Any] = {}
         self._count: dict[str, Any] = {}
-        self._lingering: dict[str, set[int]] = {}
+        self._lingering: dict[str, Lingering] = {}
         self._guides = Guides()
+        self._ran: Mapping[str, Any] = {}
+        """The programs of the last run, by the host."""
         self._has_begun = False
         """A run has, to the end of its beginning."""
 
@@ -96,6 +100,7 @@ class LiveProject:
         """Have the agents begin a run, and bring up the neighbours of its hosts."""
         file = self._write_model(directory)
         self.hosts = [self._host(order, inbox) for order in self.order.hosts]
+        self._ran = programs_of(plan, self._images)
         await all_of([self._configure(host, plan, run, directory, inbox) for host in self.hosts])
         await self._guides.prepare()
         self._has_begun = True
@@ -153,20 +158,23 @@ class LiveProject:
 
     def fits(self, order: model.Project, images: Mapping[str, str]) -> bool:
         """Whether a project made as `order` says would be the same, but for the programs by image."""
-        return self._images == images and order.may_last and self.order.lasting == order.lasting
+        same = all(self._images.get(ours) == images.get(ours) for ours in (SERVER_IMAGE, CLIENT_IMAGE))
+        return same and order.may_last and self.order.lasting == order.lasting
 
-    async def renew(self, plan: Plan, order: model.Project) -> bool:
+    async def renew(self, plan: Plan, order: model.Project, images: Mapping[str, str]) -> bool:
         """Forget the last run, and make what `order` has for this one alone.
 
         Returns whether that has left a project as good as new for `plan`; else it is to be removed.
         """
-        self.order, self._has_begun = order, False
+        self.order, self._images, self._has_begun = order, images, False
+        programs = programs_of(plan, images)
+        again = {host for host in programs if programs[host] == self._ran.get(host)}
         self._does("resetting a project that was kept")
         try:
             await all_of([self._make_programs(), self._recount()])
         except HarnessError:
             return False
-        return self._count == self._fresh and not is_denied(plan, self._lingering)
+        return self._count == self._fresh and not is_denied(plan, self._lingering, again)
 
     async def _recount(self) -> None:
         """Reset every host, and ask what there is on it, and which ports a program might be denied.
@@ -180,8 +188,9 @@ class LiveProject:
                 replies = dict(zip(self._links, await asyncio.gather(*asked), strict=True))
         except TimeoutError:
             raise HarnessError(f"every host reset: not within {_RESET_S:g} s", "agent-silent") from None
-        self._lingering = {name: set(reply.value["lingering"]) for name, reply in replies.items()}
-        self._count = {name: reply.value["census"] for name, reply in replies.items()}
+        values = {name: reply.value for name, reply in replies.items()}
+        self._lingering = {name: Lingering(v["lingering"], v["shared"]) for name, v in values.items()}
+        self._count = {name: value["census"] for name, value in values.items()}
 
     # --- its hosts -------------------------------------------------------------------------------------------------
 
@@ -271,19 +280,38 @@ def _account_file(directory: Path, host: str) -> Path:
     return directory / "logs" / f"{host}.agent.stderr.log"
 
 
-def is_denied(plan: Plan, lingering: Mapping[str, Collection[int]]) -> bool:
+@dataclass(frozen=True, slots=True)
+class Lingering:
+    """The ports of a host that are in TIME_WAIT; `shared` are those of them that were asked for with SO_REUSEADDR."""
+
+    ports: Collection[int] = ()
+    shared: Collection[int] = ()
+
+
+def programs_of(plan: Plan, images: Mapping[str, str]) -> dict[str, tuple[Service | Program | None, str | None]]:
+    """What the program of the user's is, by its host: all that the plan says of it, and the ID of its image."""
+    found: dict[str, Service | Program | None] = {
+        service.name: service for service in plan.services if isinstance(service, CommandService | ImageService)
+    }
+    found |= {name: group.program for group in plan.foreign for name in group.names}
+    return {host: (program, images.get(getattr(program, "image", None) or "")) for host, program in found.items()}
+
+
+def is_denied(plan: Plan, lingering: Mapping[str, Lingering], again: Collection[str] = ()) -> bool:
     """Whether a program of the plan may be denied a port, since it is in TIME_WAIT. `lingering`: those, by host.
 
     Our own server is sure to get its port. Which ports a program of the user's asks for is not known but for the
-    service's: all that nobody gets who asks for none, then, since the last program must have asked for them, too.
+    service's: all that nobody gets who asks for none, then, since the last program must have asked for them, too. It is
+    sure to get what the last one asked for with SO_REUSEADDR when it is the same one `again`, on these hosts.
     """
     listened = {s.name: {s.port} for s in plan.services if isinstance(s, CommandService | ImageService)}
     sources = {port for group in plan.groups for port in _source_ports(group.script)}
     theirs = {*listened, *plan.foreign_clients}
     return any(
         port in listened.get(host, sources) or (host in theirs and port not in _GIVEN_OUT)
-        for host, ports in lingering.items()
-        for port in ports
+        for host, left in lingering.items()
+        for port in left.ports
+        if not (host in again and port in left.shared)
     )
 
 
@@ -295,4 +323,4 @@ def _source_ports(script: Sequence[Instruction]) -> Iterator[int]:
             yield from _source_ports(step.script)
 
 
-__all__ = ["AnyHost", "LiveProject", "is_denied"]
+__all__ = ["AnyHost", "Lingering", "LiveProject", "is_denied", "programs_of"]
