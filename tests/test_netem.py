@@ -20,7 +20,8 @@ from midsession.faults import needed_abilities
 from midsession.language import collect, plans
 
 ROOT = Path(__file__).parents[1]
-MIDSESSION = f"{sys.executable} -m midsession"
+MIDSESSION = f"{sys.executable} -u -m midsession"
+"""Unbuffered: what it says and what it complains of are in their order."""
 REMEDY = "modprobe ip_tables"
 QUEUE, RULES, DESTROY = REMEDY, "CONFIG_NF_TABLES_IPV4", "CONFIG_INET_DIAG_DESTROY"
 """What the kernel there lacks, as the remedy says it."""
@@ -57,7 +58,9 @@ def twice(command: str, what: str, failed: str, again: str) -> str:
     second = f"echo again; xargs -0 {again} </run/failed; code=$?"
     found = f"sed -n '{failed}' /run/said | tr '\\n' '\\0' >/run/failed"
     chance = f"{found}; [ ! -s /run/failed ] || {{ {second}; }}"
-    return f"echo; echo {what}; {command} >/run/said; code=$?; cat /run/said; {chance}; echo {what} exited with $code"
+    return (
+        f"echo; echo {what}; {command} >/run/said 2>&1; code=$?; cat /run/said; {chance}; echo {what} exited with $code"
+    )
 
 
 def calibrate(what: str, *cases: str) -> str:
