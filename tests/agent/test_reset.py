@@ -43,5 +43,5 @@ def test_the_census_sees_what_could_make_a_difference(conductor: TestConductor, 
     assert port in set(after["listening"]) - set(before["listening"])  # others may listen on this machine meanwhile
     assert f"127.0.0.1:{own} 127.0.0.1:{port}" in set(after["connections"]) - set(before["connections"])
     assert any(process.split()[0] == str(1) for process in after["processes"])
-    assert [line.split()[0] for line in after["interfaces"]] == sorted(name for _, name in socket.if_nameindex())
-    assert before["interfaces"] == after["interfaces"]
+    loopback = [[line for line in one["interfaces"] if line.split()[0] == "lo"] for one in (before, after)]
+    assert loopback[0] == loopback[1] != []  # others' containers come and go on this machine meanwhile
