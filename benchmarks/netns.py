@@ -2,15 +2,15 @@
 
     python -m benchmarks.netns [--rounds 7] [--suite 40] [--only hosts|single|suite|kills]
 
-Figures and the noise probe beside them: see `figures`; kills: see `kills`. Commands run with bytecode at hand, as an
-installed Midsession does, whatever PYTHONDONTWRITEBYTECODE says.
+Figures and the noise probe beside them: see `figures`; kills: see `kills`. All has its bytecode at hand, as an
+installed Midsession has, whatever PYTHONDONTWRITEBYTECODE says.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
+import compileall
 import subprocess
 import sys
 import tempfile
@@ -92,13 +92,11 @@ def single(figures: Figures, folder: Path, rounds: int) -> None:
     path = folder / "shortest.scenario.yaml"
     path.write_text(SHORTEST.format(n=1))
     doors = {"midsession run": [str(Path(sys.executable).with_name("midsession"))], "python -m midsession run": MODULE}
-    for number in range(rounds + 1):
+    for _ in range(rounds):
         probe(figures)
         for name, door in doors.items():
             command = [*door, "run", str(path), "--testbed", "netns", "--runs", str(folder / "runs")]
-            took = timed(lambda c=command: finish(c))  # type: ignore[misc]
-            if number:  # the first round writes the bytecode
-                figures.add(f"the shortest scenario alone, `{name}`, ms", took)
+            figures.add(f"the shortest scenario alone, `{name}`, ms", timed(lambda c=command: finish(c)))  # type: ignore[misc]
 
 
 def suite(figures: Figures, folder: Path, size: int, rounds: int) -> None:
@@ -126,9 +124,7 @@ def suite(figures: Figures, folder: Path, size: int, rounds: int) -> None:
 
 def finish(command: Sequence[str]) -> None:
     """Run a command to its end, which must be a good one."""
-    subprocess.run(
-        command, check=True, capture_output=True, cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-    )
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
 
 
 def main() -> None:
@@ -138,6 +134,8 @@ def main() -> None:
     parser.add_argument("--only", choices=["hosts", "single", "suite", "kills"])
     options = parser.parse_args()
     figures = Figures()
+    for package in ("midsession", "server", "client"):
+        compileall.compile_dir(ROOT / package, quiet=1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.only in (None, "hosts"):

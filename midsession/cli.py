@@ -60,21 +60,10 @@ _TYPERS = {None: 0, 0: 0, 1: ERROR, 2: USAGE, 130: INTERRUPTED}
 """Typer's exit codes (1: a closed pipe, 2: wrong usage, 130: Ctrl-C) as ours, in which 2 is an interrupt."""
 
 
-_COLLECT_EVERY = 50_000
-"""New objects between two looks for garbage: with Python's 700, a tenth of the start is spent looking among modules."""
-
-
 def carry_out() -> int:
     """The command line, as the program; its exit code. What a user can mend is said in a line or two, without a
     traceback."""
     open_outlets()
-    gc.set_threshold(_COLLECT_EVERY)
-    code = _carry_out()
-    gc.freeze()  # else the interpreter's last collection walks everything once more
-    return code
-
-
-def _carry_out() -> int:
     from midsession.errors import MidsessionError
 
     try:

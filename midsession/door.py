@@ -104,7 +104,9 @@ class Bench:
 
         Raises EnvironmentLacks when the testbed cannot serve the plan, HarnessError when the disk takes no more.
         """
-        result = await run_plan(plan, self.testbed, self._runs, listener, meanwhile=_learn_to_report)
+        result = await run_plan(
+            plan, self.testbed, self._runs, listener, meanwhile=(_learn_to_report, _prepare_a_report)
+        )
         try:
             run = judged(result.directory, result.why_ended, problems=result.problems)
             self._save_or_remove(run)
@@ -126,8 +128,13 @@ class Bench:
 
 
 def _learn_to_report() -> None:
-    """Import and prepare what reports are made with, so that it need not be done after the run."""
+    """Import what reports are made with, so that it need not be done after the run."""
     from midsession.report import html, write  # noqa: F401 - imported to be there
+
+
+def _prepare_a_report() -> None:
+    """Have ready what takes a moment to be."""
+    from midsession.report import html
 
     html.template()
 

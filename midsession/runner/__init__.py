@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from midsession.core.plan import Plan
@@ -40,21 +40,23 @@ async def run_plan(
     listener: Listener | None = None,
     *,
     clock: Callable[[], int] = time.monotonic_ns,
-    meanwhile: Callable[[], object] = lambda: None,
+    meanwhile: Iterable[Callable[[], object]] = (),
 ) -> RunResult:
     """Carry out a plan. `clock` is CLOCK_MONOTONIC in ns, and must be that of the running event loop.
 
-    `meanwhile` is called once, while the hosts come up: the only time of a run at which this process may be busy.
+    Of `meanwhile` the first is called while the hosts come up, the others while they go: the only times of a run at
+    which this process may be busy.
 
     Raises EnvironmentLacks when the testbed cannot serve the plan; everything is taken down then, and no directory is
     left. Raises HarnessError when no run directory can be made. All else that goes wrong is in the result.
     """
     try:
-        run = _Run(plan, testbed, RunPlace.make(plan, runs_directory), listener or Listener(), clock)
+        place = RunPlace.make(plan, runs_directory)
+        run = _Run(plan, testbed, place, listener or Listener(), clock, meanwhile)
     except OSError as error:
         raise cannot_write(runs_directory, error) from None
     with heard(run.interrupt) as interrupts:
-        result = await run.carry_out(meanwhile)
+        result = await run.carry_out()
         if result.why_ended == "interrupted":
             interrupts.obeyed()
         return result
@@ -68,12 +70,12 @@ def run(plan: Plan, testbed: Testbed, runs_directory: Path, listener: Listener |
 class _Run(Ending):
     """One run, from the first host to the last file."""
 
-    async def carry_out(self, meanwhile: Callable[[], object]) -> RunResult:
+    async def carry_out(self) -> RunResult:
         """From the first host to the last file."""
         self._listener.on_open(self._plan, self._place.run, self._place.directory)
         lacking: EnvironmentLacks | None = None
         try:
-            await self._set_up(meanwhile)
+            await self._set_up()
             await self._play()
         except Stopped:
             pass

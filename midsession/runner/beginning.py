@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from itertools import islice
 
 from midsession import startup
 from midsession.agent.protocol import Prepare, Subscribe
@@ -54,14 +55,15 @@ def testbed_within_s() -> float:
 class Beginning(Conducting):
     """Sets everything up, and lets the conductor begin."""
 
-    async def _set_up(self, meanwhile: Callable[[], object]) -> None:
+    async def _set_up(self) -> None:
         self._listener.on_phase("open")
         self._save(started=wall_clock())
         self._require_abilities()
         within_s = testbed_within_s()
         opening = asyncio.ensure_future(self._testbed.open(self._plan, self._place.run, self._place.directory, self))
         await asyncio.sleep(0)  # it is under way
-        meanwhile()
+        for work in islice(self._meanwhile, 1):
+            work()
         await self._until_testbed(opening, f"testbed {self._testbed.name} open", within_s)
         self._opened = True
         self._cast.meet(self._testbed, self._loop)

@@ -65,7 +65,7 @@ class Ending(Beginning):
             await self._stage("finish", self._finish())
             self._listener.on_phase("collect")
             await self._stage("collect", self._testbed.collect(self._place.directory))
-        await self._stage("close", self._testbed.close(), last=True)
+        await self._stage("close", self._close(), last=True)
         await self._drop_tasks()
         self._closed = True
         self._ledger.close()
@@ -109,6 +109,13 @@ class Ending(Beginning):
         hosts = (*self._testbed.services.values(), *self._testbed.foreign.values(), *self._testbed.fleets)
         for error in await _ask_all((host, Finish(id=0)) for host in hosts):
             raise error
+
+    async def _close(self) -> None:
+        closing = asyncio.ensure_future(self._testbed.close())
+        await asyncio.sleep(0)  # it is under way
+        for work in self._meanwhile if self._opened else ():
+            work()
+        await closing
 
     async def _drop_tasks(self) -> None:
         for task in self._tasks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
 from midsession.core import conductor as c
@@ -31,9 +31,16 @@ class Life:
     """One run. Each part of the runner builds on the one before it. Its methods are called on one event loop."""
 
     def __init__(
-        self, plan: Plan, testbed: Testbed, place: RunPlace, listener: Listener, clock: Callable[[], int]
+        self,
+        plan: Plan,
+        testbed: Testbed,
+        place: RunPlace,
+        listener: Listener,
+        clock: Callable[[], int],
+        meanwhile: Iterable[Callable[[], object]],
     ) -> None:
         self._plan, self._testbed, self._place, self._clock = plan, testbed, place, clock
+        self._meanwhile = iter(meanwhile)
         self._ledger = Ledger(place, plan)
         self._conductor = c.Conductor(plan)
         self._faults = {s.id: build(s.verb, s.args) for s in plan.timeline if c.is_fault(s)}
