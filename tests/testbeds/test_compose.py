@@ -193,7 +193,9 @@ def test_a_typo_exits_4_with_place_and_remedy(project: Project) -> None:
 def test_an_interrupted_up_tells_the_end_and_takes_all_away() -> None:
     """Ctrl-C: Compose shows nothing more, the script does; exit code 2, and the project is gone."""
     process = subprocess.Popen(
-        ["tools/engine", "tools/up"], cwd=ROOT, env={**os.environ, "SEED": "7", "SCENARIO": ""},
+        # As at a terminal: whoever runs these tests in the background has its children ignore the signal.
+        ["env", "--default-signal=INT", "tools/engine", "tools/up"],
+        cwd=ROOT, env={**os.environ, "SEED": "7", "SCENARIO": ""},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None

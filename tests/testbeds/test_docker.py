@@ -409,7 +409,7 @@ def test_a_killed_harness_leaves_nothing(engine: Engine, tmp_path: Path, point: 
     if entry is not None:
         project = entry.project
         eventually(lambda: not left_of(engine.api, project), 10, "nothing left")
-    eventually(lambda: not any(Journal(harness.state).entries()), 10, "an empty journal")
+    eventually(lambda: not any(Journal(harness.state).entries()), 30, "an empty journal")
 
 
 @pytest.mark.parametrize("said", ["opening the testbed", "starting services", "took effect"])

@@ -334,4 +334,4 @@ def test_a_command_that_is_ended_while_its_programs_are_made_leaves_nothing(
         assert (status, took_s < 7) == (2, True)
         assert [left_of(engine.api, name) for name in projects] == [[]] * len(projects)
     eventually(lambda: not any(left_of(engine.api, name) for name in projects), 10, "nothing left")
-    eventually(lambda: not known(), 10, "an empty journal")
+    eventually(lambda: not known(), 30, "an empty journal")

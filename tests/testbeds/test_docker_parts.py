@@ -539,11 +539,11 @@ def test_whose_owner_nobody_can_look_at_is_named_and_left_alone(tmp_path: Path) 
     assert undecided(FakeEngine(owner=str(me())), "here", journal) == []  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("late", [2, 5, 8])
-def test_what_an_engine_makes_for_nobody_is_taken_away(late: int) -> None:
+@pytest.mark.parametrize(("late", "scans"), [(2, 3), (5, 3), (8, 3), (14, 8)])
+def test_what_an_engine_makes_for_nobody_is_taken_away(late: int, scans: int) -> None:
     """A request whose asker was killed is carried out all the same: one look that finds nothing proves nothing."""
     engine: Any = FakeEngine(late=late)
-    assert remove_unsettled(engine, ["p"], within_s=20) == []
+    assert remove_unsettled(engine, ["p"], within_s=20, scans=scans) == []
     assert list(engine.left()) == []
     assert engine.calls == 5
 

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 
 _PAUSE_S = 0.3
+_SCANS = 16
+"""Five seconds without anything new. Nobody waits for it, and a busy engine may take two to make a container."""
 _WITHIN_S = 120.0
 _END_OF_PIPE_S = 3.0
 _READ_BYTES = 65536
@@ -114,7 +116,7 @@ def clean_up(engine: str, state: str, projects: set[str]) -> None:
     while (rest_s := deadline_s - time.monotonic()) > 0:
         try:
             api = connect(engine)
-            left = remove_unsettled(api, projects, rest_s)
+            left = remove_unsettled(api, projects, rest_s, _SCANS)
             api.close()
         except errors():
             time.sleep(_PAUSE_S)

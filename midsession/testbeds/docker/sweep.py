@@ -48,12 +48,14 @@ def left_of(api: docker.APIClient, project: str) -> list[str]:
     ]
 
 
-def remove_unsettled(api: docker.APIClient, projects: Collection[str], within_s: float) -> list[str]:
+def remove_unsettled(
+    api: docker.APIClient, projects: Collection[str], within_s: float, scans: int = _SCANS
+) -> list[str]:
     """Remove projects of which a request that is still under way may yet make something.
 
     An engine carries out what it was asked for though nobody waits for the answer any more (seen with Engine 20.10,
-    whose client was killed while a network was being made). So this goes on until three scans in a row have found
-    nothing; after `within_s` it returns what is left or went wrong.
+    whose client was killed while a network was being made). So this goes on until so many scans in a row, 0.3 s apart,
+    have found nothing; after `within_s` it returns what is left or went wrong.
     """
     deadline_s = time.monotonic() + within_s
     empty = 0
@@ -61,7 +63,7 @@ def remove_unsettled(api: docker.APIClient, projects: Collection[str], within_s:
         found = [thing for project in projects for thing in left_of(api, project)]
         problems = [problem for project in projects for problem in remove_project(api, project)]
         empty = 0 if found or problems else empty + 1
-        if empty == _SCANS:
+        if empty == scans:
             return []
         if time.monotonic() >= deadline_s:
             return problems or found
