@@ -70,7 +70,8 @@ def origin_of(history: History, since: str | None) -> int | None:
 
 def describe(record: Record, origin_ns: int | None) -> str:
     """One record: who, what, how, when."""
-    detail = next((str(record.fields[k]) for k in ("how", "outcome", "got", "text", "name") if k in record.fields), "")
+    details = (record.fields.get(k) for k in ("how", "outcome", "got", "text", "name"))
+    detail = next((str(value) for value in details if value is not None), "")
     shown = f"{detail[:60]}…" if len(detail) > 60 else detail
     words = [f"{record.client or record.host}: {record.event}", f"({shown!r})" if shown else ""]
     return " ".join(w for w in [*words, offset(record.t_ns, origin_ns)] if w)

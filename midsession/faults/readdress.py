@@ -16,7 +16,7 @@ class Readdress(Fault):
     lives on. So a service moves in a failover, or with a new lease of DHCP.
 
     Nobody is at the old address any more. Live sessions fall silent both ways, without FIN or RST, until a timeout of
-    their own; connects to the old address time out, or find the host unreachable once their own host has asked for it
+    their own: a script leaves them itself (`abort`, then `connect`), since silence is no loss to `on_loss`. Connects to the old address time out, or find the host unreachable once their own host has asked for it
     in vain (ARP). Who looks the name up is told the new address, and is served there by a program that listens on every
     address (0.0.0.0); one that listens on the old address alone is gone.
 

@@ -62,6 +62,8 @@ class Account:
         self._counts: Counter[str] = Counter()
         self._told_ns, self._told = 0, ""
         self._causes: dict[str, int] = {}
+        self._first_hosts: dict[tuple[str, str], str] = {}
+        """Where a step was injected, or healed, first."""
         self._held: Record | None = None
         """What became of a program, told unless the next record tells it as the witness of a step."""
         self._live = out.live(self._status)
@@ -163,7 +165,13 @@ class Account:
         began_ns = int(record.fields.get("began_ns", record.t_ns))
         cause_ns = self._causes.get(name)
         lag = f", {duration(began_ns - cause_ns)} after that record" if cause_ns is not None else ""
-        self._line(began_ns, visible(name, 40), f"injected{lag}", "yellow")
+        self._line(began_ns, visible(name, 40), f"injected{self._where(record)}{lag}", "yellow")
+
+    def _where(self, record: Record) -> str:
+        """On which host, once there was another one: most steps have one."""
+        key = (record.event, str(record.fields.get("fault", "")))
+        first = self._first_hosts.setdefault(key, record.host)
+        return "" if first == record.host else f" on {visible(record.host, 40)} too"
 
     def _effective(self, record: Record) -> None:
         witness = record.fields.get("witness") or {}
@@ -172,7 +180,7 @@ class Account:
         self._line(record.t_ns, visible(record.fields.get("step", ""), 40), text, "yellow")
 
     def _healed(self, record: Record) -> None:
-        self._line(record.t_ns, visible(record.fields.get("fault", ""), 40), "healed", "green")
+        self._line(record.t_ns, visible(record.fields.get("fault", ""), 40), f"healed{self._where(record)}", "green")
 
     def _program(self, record: Record) -> None:
         if record.host in {s.name for s in self._plan.services}:

