@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,8 +91,9 @@ def carry_out() -> int:
 def _complain(text: str) -> None:
     from midsession.report.text import visible
 
-    for line in text.split("\n"):
-        print(visible(line), file=sys.stderr)  # noqa: T201 - the command line's own output
+    with suppress(OSError):  # it is full: the exit code says it all the same
+        for line in text.split("\n"):
+            print(visible(line), file=sys.stderr)  # noqa: T201 - the command line's own output
 
 
 def _say(text: str) -> None:

@@ -40,5 +40,6 @@ def end(code: int) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over, and this is how it ended
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
-            stream.flush()
+            if stream is not None:  # it was closed before we came
+                stream.flush()
     os._exit(code)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from io import TextIOWrapper
+from io import BufferedWriter, FileIO, TextIOWrapper
+
+from midsession.streams import ERRORS, OUTPUT, open_closed
 
 
 class Outlet(TextIOWrapper):
@@ -34,11 +36,13 @@ class Outlet(TextIOWrapper):
 def open_outlets() -> None:
     """Make standard output and standard error outlets that can say every character, line by line.
 
-    Streams that somebody has put in their place (a test, a notebook) stay as they are.
+    One that was closed leads to /dev/null. Streams that somebody has put in their place (a test, a notebook) stay as
+    they are.
     """
-    for name in ("stdout", "stderr"):
+    open_closed()
+    for number, name in ((OUTPUT, "stdout"), (ERRORS, "stderr")):
         stream = getattr(sys, name)
-        if type(stream) is TextIOWrapper:
-            encoding = stream.encoding
-            outlet = Outlet(stream.detach(), encoding, errors="backslashreplace", line_buffering=True)
-            setattr(sys, name, outlet)
+        if stream is None or type(stream) is TextIOWrapper:
+            encoding = "utf-8" if stream is None else stream.encoding
+            raw = BufferedWriter(FileIO(number, "wb", closefd=False)) if stream is None else stream.detach()
+            setattr(sys, name, Outlet(raw, encoding, errors="backslashreplace", line_buffering=True))

@@ -20,6 +20,8 @@ import pytest
 
 from midsession import cli
 from tests.build import World
+from tests.spoilt import WAYS
+from tests.spoilt import python as spoilt_python
 from tests.waiting import eventually
 
 ROOT = str(Path(__file__).parent.parent)
@@ -558,3 +560,16 @@ timeline: [{id: crash, when: {event: replied}, kill: server}]
 checks:
   - CHECK
 """
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("streams", [(1,), (2,), (1, 2)])
+def test_a_spoilt_stream_makes_no_verdict(tmp_path: Path, way: str, streams: tuple[int, ...]) -> None:
+    """What nobody can be told is in the exit code all the same; a full disk under it is an error, never "a check
+    failed"."""
+    (tmp_path / "good.scenario.yaml").write_text(GOOD)
+    (tmp_path / "typo.scenario.yaml").write_text(TYPO)
+    cannot_tell = {3} if way == "full" and 1 in streams else set()
+    for argv, codes in ((["validate", "good.scenario.yaml"], {0}), (["run", "typo.scenario.yaml"], {4})):
+        with spoilt_python(["-m", "midsession", *argv], way, streams, cwd=tmp_path) as program:
+            assert program.wait(60) in codes | cannot_tell, argv

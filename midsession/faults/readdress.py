@@ -16,13 +16,15 @@ class Readdress(Fault):
     lives on. So a service moves in a failover, or with a new lease of DHCP.
 
     Nobody is at the old address any more. Live sessions fall silent both ways, without FIN or RST, until a timeout of
-    their own: a script leaves them itself (`abort`, then `connect`), since silence is no loss to `on_loss`. Connects to the old address time out, or find the host unreachable once their own host has asked for it
-    in vain (ARP). Who looks the name up is told the new address, and is served there by a program that listens on every
-    address (0.0.0.0); one that listens on the old address alone is gone.
+    their own: a script leaves them itself (`abort`, then `connect`), since silence is no loss to `on_loss`. Connects to
+    the old address time out, or find the host unreachable once their own host has asked for it in vain (ARP). Who looks
+    the name up is told the new address, and is served there by a program that listens on every address (0.0.0.0); one
+    that listens on the old address alone is gone.
 
     In a scenario with this fault our clients look the service's name up at every connect; without one they are given
     its address. Other faults on the same host go on meaning the old address, but for a `reset`: packets of the new one
-    do not meet them, and what switches the interface, or moves the host once more, fails.
+    do not meet them, and what switches the interface, or moves the host once more, fails. A host whose interface is
+    down cannot be found elsewhere, so a move then has no effect.
 
     It took effect when the kernel has the new address in place of the old one, and names lead there: the name service
     has heard from there, or the agents of all hosts, who answer in its place, have found it there (docs/docker.md).

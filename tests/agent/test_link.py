@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from midsession.agent.protocol import Finish, Link, Relink, Renumber, Unrenumber
-from tests.agent.conductor import Agent, TestConductor
+from tests.agent.conductor import Agent, Refusal, TestConductor
 from tests.agent.test_filter import NAMESPACE, OWN, inside
 
 BEYOND = OWN.rpartition(".")[0] + ".254"
@@ -98,6 +98,17 @@ def test_a_way_out_comes_back_with_the_interface(agent: Agent, conductor: TestCo
     conductor.ask(Unrenumber(id=0, fault="move"))
     conductor.ask(Relink(id=0, fault="down"))
     assert f"default via {BEYOND}" in inside(agent, "ip", "route")
+
+
+def test_a_host_that_nobody_reaches_moves_nowhere(agent: Agent, conductor: TestConductor) -> None:
+    """Where no name service would hear of it, a move with the link down would be taken for one that was seen."""
+    move = Renumber(id=0, fault="move", own=OWN, address=BEYOND[:-1] + "3", update=False)
+    conductor.ask(link("down", up=False))
+    with pytest.raises(Refusal, match="v0 is down"):
+        conductor.ask(move)
+    conductor.ask(Relink(id=0, fault="down"))
+    conductor.ask(move)
+    assert [fault for event, fault in events(conductor) if event == "injected"] == ["down", "move"]
 
 
 def test_the_end_of_the_run_lifts_them_all(agent: Agent, conductor: TestConductor) -> None:

@@ -28,6 +28,8 @@ def renumber(agent: Agent, ask: Renumber, _answer: Answer) -> dict[str, Any]:
     if host.is_broken(ask.fault):
         raise Refused(f"{ask.fault} is in force already")
     move = _Move(ask)
+    if not ask.update and not is_up(move.interface):  # a name service that is told would hear nothing
+        raise Refused(f"{move.interface} is down: nobody could find the host elsewhere")
     began_ns = now_ns()
     move.make()
     host.injected(ask.fault, "renumber", began_ns, now_ns())
