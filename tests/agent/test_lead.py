@@ -83,6 +83,7 @@ def host(tmp_path: Path, sabotage: str) -> Iterator[tuple[Agent, TestConductor]]
     inside(agent, "ip", "address", "add", f"{SERVICE}/32", "dev", "lo")
     inside(agent, "ip", "link", "add", "e0", "type", "veth", "peer", "name", "e1")
     inside(agent, "ip", "address", "add", f"{OLD}/24", "dev", "e0")
+    inside(agent, "ip", "link", "set", "e0", "up")
     enter = ["nsenter", "--user", "--preserve-credentials", "--net", "--target", str(agent.process.pid)]
     truth = subprocess.Popen([*enter, sys.executable, "-c", TRUTH], stdout=subprocess.PIPE, cwd=ROOT)
     assert truth.stdout is not None

@@ -452,6 +452,7 @@ def test_a_killed_harness_and_reaper_leave_nothing_after_the_next_command(engine
 def test_a_sweep_touches_only_what_is_ours_and_orphaned(engine: Engine, tmp_path: Path) -> None:
     """Look-alike names, labels without an owner, owners that cannot be read, and a living run survive every sweep."""
     api = engine.api
+    sweep(api, engine.host, Journal(tmp_path))  # what other tests' dead have left
     mark = f"midsession-test-{os.getpid()}"
     innocent = {
         "name only": {},

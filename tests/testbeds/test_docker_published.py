@@ -7,8 +7,10 @@ import contextlib
 import re
 import socket
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -18,6 +20,7 @@ from midsession.runner.listener import Listener
 from midsession.testbeds.docker import published
 from tests.testbeds.test_docker_derived import adopted, changed
 from tests.testbeds.test_docker_file import heard, perform, play, problems, program, python, written
+from tests.waiting import eventually_here
 
 WITHIN_S = 90.0
 ASKS = {"x-midsession": {"ports": True}}
@@ -235,6 +238,15 @@ def test_a_fault_of_the_host_hits_who_comes_in_and_one_that_names_others_does_no
 
 
 @docker
+def is_served(port: int) -> bool:
+    """Whether there is a page at that port of this machine."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}", timeout=0.5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, HTTPException):
+        return False
+
+
 def test_two_runs_at_once_are_reached_at_ports_of_their_own(tmp_path: Path) -> None:
     """The engine chooses, and each run notes which; a neighbour is published beside the host, at its own address."""
     web = python("-m", "http.server", "80", **ASKS, ports=["127.0.0.1::80"])
@@ -252,10 +264,8 @@ def test_two_runs_at_once_are_reached_at_ports_of_their_own(tmp_path: Path) -> N
         await watcher.up()
         ports.extend([await watcher.port("app:4000"), await watcher.port("web:80")])
         await both_up.wait()
-        reader, writer = await asyncio.open_connection("127.0.0.1", ports[-1])
-        writer.write(b"GET / HTTP/1.0\r\n\r\n")
-        assert b"200" in await reader.readline()
-        writer.close()
+        # The engine's proxy accepts before the neighbour listens.
+        await eventually_here(lambda: is_served(ports[-1]), 30, "a page of the neighbour's")
         visitor = await Visitor.to(await watcher.port("app:4000"))
         assert await visitor.says("outside") == b"pong\n"
         visitor.leaves()
