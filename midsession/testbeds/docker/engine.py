@@ -81,7 +81,7 @@ def in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
     return result
 
 
-async def all_of(doing: Sequence[Awaitable[None]]) -> None:
+async def all_of(doing: Sequence[Awaitable[object]]) -> None:
     """All at once; the first error is raised when all are over."""
     for outcome in await asyncio.gather(*doing, return_exceptions=True):
         if isinstance(outcome, BaseException):

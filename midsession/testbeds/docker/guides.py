@@ -17,6 +17,7 @@ import msgspec
 from midsession.agent.protocol import Hello, Lead, Prepare, Renumber, Reply, Request, Unlead, Unrenumber
 from midsession.errors import HarnessError
 from midsession.testbeds import Inbox
+from midsession.testbeds.docker.engine import all_of
 from midsession.testbeds.docker.model import DATA, HostOrder, Project
 from midsession.testbeds.link import AgentLink
 
@@ -57,13 +58,13 @@ class Guides:
             for asker, names in self._names[moving].items()
         }
         own = leads.pop(moving)
-        await _all([self._links[asker].ask(lead) for asker, lead in leads.items()])
+        await all_of([self._links[asker].ask(lead) for asker, lead in leads.items()])
         await self._links[moving].ask(own)
 
     async def unlead(self, moving: str, fault: str) -> None:
         """All others are told no more; its own agent ends that with the rest. Raises HarnessError."""
         asked = [link.ask(Unlead(id=0, fault=fault)) for name, link in self._links.items() if name != moving]
-        await _all(asked)
+        await all_of(asked)
 
 
 class _Link(AgentLink):
@@ -136,13 +137,6 @@ class _Link(AgentLink):
 async def _over(moves: Sequence[asyncio.Task[Reply]]) -> None:
     if moves:
         await asyncio.wait(moves)
-
-
-async def _all(asked: Sequence[Awaitable[Reply]]) -> None:
-    """All are waited for; the first error is raised then."""
-    for outcome in await asyncio.gather(*asked, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
 
 
 def known_as(
