@@ -114,8 +114,7 @@ def image() -> Iterator[None]:
     build = ["docker", "build", "--quiet", "--tag", IMAGE, "-"]
     subprocess.run(build, input=DOCKERFILE, text=True, check=True, capture_output=True)
     yield
-    # A busy engine may make a container for a command that has ended: its name goes, and the next sweep takes the rest.
-    subprocess.run(["docker", "rmi", "--force", IMAGE], check=True, capture_output=True)
+    subprocess.run(["docker", "rmi", IMAGE], check=True, capture_output=True)
 
 
 @pytest.fixture

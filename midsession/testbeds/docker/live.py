@@ -133,6 +133,7 @@ class LiveProject:
             await link.close()
         for account in self._accounts.values():
             account.close()
+        await self._programs.wait_until_made()
         with suppress(HarnessError):  # what is left is looked for once more
             await self._programs.wait_until_gone()
         await self._workshop.remove(self.order.name)

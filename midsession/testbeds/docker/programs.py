@@ -28,6 +28,7 @@ class Programs:
         self._workshop = workshop
         self._runs = 0
         self._made: list[str] = []
+        self._making: asyncio.Future[None] | None = None
         self._going: asyncio.Future[None] | None = None
 
     async def make(self, order: Project, agents: Mapping[str, str]) -> dict[str, str]:
@@ -36,9 +37,19 @@ class Programs:
         self._runs += 1
         hosts = order.of_images
         made: dict[str, str] = {}
+        self._making = asyncio.ensure_future(
+            all_of([self._make(order, host, agents[host.agent], made) for host in hosts])
+        )
+        self._making.add_done_callback(lambda done: done.cancelled() or done.exception())  # its asker may be cancelled
         with self._workshop.unsettled(order.name):
-            await all_of([self._make(order, host, agents[host.agent], made) for host in hosts])
+            await asyncio.shield(self._making)
         return made
+
+    async def wait_until_made(self) -> None:
+        """Until the engine has answered all that it was asked to make, also for somebody who was cancelled since: it
+        carries that out, and what it makes then must be there when the project is removed."""
+        if self._making is not None:
+            await asyncio.wait([self._making])
 
     async def _make(self, order: Project, host: HostOrder, agent: str, made: dict[str, str]) -> None:
         assert host.program is not None
