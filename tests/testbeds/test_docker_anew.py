@@ -189,10 +189,10 @@ def test_a_further_run_may_tell_its_programs_something_else(
     """Files, environment and command belong to the program, which is made anew: the same agents serve it."""
     loop, testbed, _ = bench
     runs = [loop.run(testbed.perform(squatter(tmp_path, says=says))) for says in ("one", "other")]
-    assert len({project(run) for run in runs}) == 1
     for run, says in zip(runs, ("one", "other"), strict=True):
         assert found(run)[0].endswith(f"{says} $$")
         assert f"# {says}" in found(run)[0]
+    assert len({project(run) for run in runs}) == 1
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_a_program_that_may_be_denied_its_port_runs_in_a_new_project(
     ask with SO_REUSEADDR, is sure to get it."""
     loop, testbed, _ = bench
     runs = [loop.run(testbed.perform(squatter(tmp_path, end))) for end in ends]
-    assert len({project(run) for run in runs}) == projects
     assert len([found(run) for run in runs]) == 2
+    assert len({project(run) for run in runs}) == projects
 
 
 def is_making_anew(engine: Engine, name: str) -> bool:
@@ -240,6 +240,7 @@ def test_nothing_of_a_program_is_left_when_its_project_rests(
     loop, testbed, docker = bench
     volumes = Volumes(engine)
     run = loop.run(testbed.perform(squatter(tmp_path), volumes))
+    assert found(run)
     assert len(docker.kept) == 1
     loop.run(eventually_here(lambda: len(containers(engine, project(run))) == 4, 10, "the programs' containers gone"))
     assert all(name.endswith(".agent") or name == "client-1" for name in containers(engine, project(run)))
@@ -312,16 +313,22 @@ def test_a_command_that_is_ended_while_its_programs_are_made_leaves_nothing(
     squatter(tmp_path)
     argv = ["run", str(tmp_path / "keep-it.scenario.yaml"), "--testbed", "docker", "--runs", str(tmp_path / "runs")]
     environment, journal = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}, tmp_path / "midsession" / "docker"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "midsession", *argv, "--repeat", "20"],  # until it keeps one
-        env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    said = tmp_path / "said"
+    with said.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "midsession", *argv, "--repeat", "20"],  # until it keeps one
+            env=environment, cwd=ROOT, stdout=file, stderr=file,
+        )  # fmt: skip
 
     def known() -> list[str]:
         return [entry.project for entry in Journal(journal).entries()] if journal.exists() else []
 
+    def makes_anew() -> bool:
+        assert process.poll() is None, said.read_text()
+        return any(is_making_anew(engine, name) for name in known())
+
     try:
-        eventually(lambda: any(is_making_anew(engine, name) for name in known()), 60, "a second program", pause_s=0)
+        eventually(makes_anew, 60, "a second program", pause_s=0)
         projects = known()
         process.send_signal(signal_)
         began_s = time.monotonic()
