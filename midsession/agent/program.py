@@ -75,7 +75,7 @@ class Program:
         except (OSError, ValueError) as error:
             if ask.cwd is not None and not os.path.isdir(ask.cwd):
                 raise Refused(f"its working directory {ask.cwd!r} is not on this host") from error
-            raise Refused(f"cannot start {argv[0]!r}: {error}") from error
+            raise Refused(f"cannot start {argv[0]!r}: {_why(error, argv[0], ask.cwd)}") from error
         self.pid = self._child.pid
         try:
             self._enter(ask, argv, mirrors, began_ns)
@@ -235,6 +235,18 @@ class Program:
         if not self._child.stdin.closed:
             self._loop.forget(self._child.stdin.fileno())
             self._child.stdin.close()
+
+
+def _why(error: Exception, program: str, cwd: str | None) -> str:
+    """Why a program cannot be started, and for one that is not found where it was looked for."""
+    if not isinstance(error, FileNotFoundError):
+        return getattr(error, "strerror", None) or str(error)
+    if os.sep not in program:
+        return "it is in no folder of PATH"
+    place = os.path.normpath(os.path.join(cwd or os.getcwd(), program))
+    if os.path.exists(place):
+        return f"the interpreter that the first line of {place} names is not on this host"
+    return f"there is no {place}"
 
 
 def _signal_name(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -235,6 +236,25 @@ def test_program_that_cannot_start_is_refused(conductor: TestConductor) -> None:
         conductor.ask(Start(id=0, argv=[]))
     assert conductor.book() == []
     assert conductor.start(WAIT)["incarnation"] == 1
+
+
+def test_a_program_that_cannot_start_is_told_with_the_place_where_it_was_looked_for(
+    conductor: TestConductor, tmp_path: Path
+) -> None:
+    """Its folder, when its name has one; and what is wrong with a file that is there."""
+    conductor.begin()
+    (tmp_path / "script").write_text("#!/no/such/interpreter\n")
+    (tmp_path / "script").chmod(0o755)
+    (tmp_path / "text").write_text("words")
+    told = {
+        "./server": f"cannot start './server': there is no {tmp_path}/server",
+        "no-such-server": "cannot start 'no-such-server': it is in no folder of PATH",
+        "./script": f"the interpreter that the first line of {tmp_path}/script names is not on this host",
+        "./text": "cannot start './text': Permission denied",
+    }
+    for program, words in told.items():
+        with pytest.raises(Refusal, match=re.escape(words)):
+            conductor.ask(Start(id=0, argv=[program], cwd=str(tmp_path)))
 
 
 def test_a_working_directory_that_is_not_there_is_not_blamed_on_the_program(conductor: TestConductor) -> None:
