@@ -142,10 +142,11 @@ class History:
 
     @property
     def begun_ns(self) -> int:
-        """When the run began: the conductor's `begun`. Raises CannotTell when there is none."""
+        """When the run began: the conductor's `begun`. Raises CannotTell when there is none: a service did not
+        come up."""
         begun = self.events(Event.BEGUN).first
         if begun is None:
-            raise CannotTell("the conductor's log has no beginning")
+            raise CannotTell("the run never began")
         return self.instant(begun.t_ns)
 
     @property

@@ -62,7 +62,7 @@ def judge(
     findings += [_safely(check, history) for check in always]
     if plan.clients:
         findings += [_outcomes(history)]
-    findings += [_run(history), _logs(history), _harness(history, problems)]
+    findings += [_harness(history, problems), _run(history, problems), _logs(history)]
     if plan.timeline:
         findings += [_steps(history), *faults]
         findings += [_healed(history, story) for story in _to_be_healed(plan, history, healable)]
@@ -161,7 +161,8 @@ def _no_checks(plan: Plan) -> Iterator[Finding]:
 # --- the run itself ------------------------------------------------------------------------------------------------
 
 
-def _run(history: History) -> Finding:
+def _run(history: History, problems: Sequence[str]) -> Finding:
+    """A failure of the harness is told by its own finding: only what that does not know is told here."""
     ended = history.ended
     why = str(ended.fields.get("why")) if ended else "no end"
     status = {"done": Status.PASS, "timeout": Status.INCONCLUSIVE, "interrupted": Status.INCONCLUSIVE}.get(why)
@@ -171,12 +172,13 @@ def _run(history: History) -> Finding:
         "interrupted": "it was interrupted",
         "no end": "the conductor's log has no end: the harness died",
     }
-    notes = [str(r.fields.get("text")) for r in history.events(Event.NOTE).by(CONDUCTOR)] if status is None else []
+    notes = [str(r.fields.get("text")) for r in history.events(Event.NOTE).by(CONDUCTOR) if r.fields.get("problem")]
+    causes = [text for text in notes if text not in problems] if status is None else []
     return Finding(
         check="run",
         status=Status.ERROR if status is None else status,
         promise="the run comes to its end",
-        seen="; ".join([said.get(why, f"the harness failed ({why})"), *notes[-SHOWN:]]),
+        seen="; ".join([said.get(why, f"the harness failed ({why})"), *causes[-SHOWN:]]),
         support=1,
         witnesses=[ended] if ended else [],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from midsession.core.history import History
@@ -14,6 +14,8 @@ from midsession.report.text import duration, phrase, visible
 WITNESSES = 5
 AROUND = 4
 OFFENDERS = 50
+_PHRASE = 160
+"""Characters of what one record says: an account of a failure is told whole beside its finding."""
 
 WORLD = frozenset(
     {Event.TRIGGERED, Event.INJECTED, Event.EFFECTIVE, Event.HEALED, Event.LISTENING}
@@ -133,10 +135,14 @@ class _Surroundings:
     def _about(self, whose: str, key: str | None) -> Evidence:
         stream = self._streams.get(whose, [])
         if key is None:
-            return Evidence(f"what {visible(whose, 80)} saw last", [entry(r, self._zero_ns) for r in stream[-8:]])
+            return Evidence(f"what {visible(whose, 80)} saw last", [self._brief(r) for r in stream[-8:]])
         at = next((i for i, r in enumerate(stream) if key_of(r) == key), len(stream))
         part = stream[max(0, at - AROUND) : at + AROUND + 1]
-        return Evidence(f"around {visible(whose, 80)}", [entry(r, self._zero_ns, key_of(r) == key) for r in part])
+        return Evidence(f"around {visible(whose, 80)}", [self._brief(r, key_of(r) == key) for r in part])
+
+    def _brief(self, record: Record, chosen: bool = False) -> Entry:
+        shown = entry(record, self._zero_ns, chosen)
+        return replace(shown, text=visible(shown.text, _PHRASE))
 
 
 def _whose(record: Record) -> str:

@@ -369,6 +369,19 @@ def test_what_the_runner_knew_to_be_wrong_is_an_error() -> None:
     assert "the namespace is still there" in of(verdict, "harness")[0].seen
 
 
+def test_why_the_harness_failed_is_told_once_and_notes_are_no_cause() -> None:
+    """By the finding about the harness; by that about the end, what only the conductor's log knows."""
+    w = calm("pass")
+    _harness_failed(w)
+    w.conducts("note", 0.1, text="published server:80 at 0.0.0.0:8080").conducts(
+        "note", 0.2, text="it broke", problem=True
+    )
+    stored, known = judged(w), judged(w, problems=["it broke"])
+    assert of(stored, "run")[0].seen == "the harness failed (error); it broke"
+    assert of(known, "run")[0].seen == "the harness failed (error)"
+    assert of(known, "harness")[0].seen == "it broke"
+
+
 @pytest.mark.parametrize("signal", ["TERM", "KILL"])
 def test_the_stop_of_a_fleet_after_the_end_is_no_death(signal: str) -> None:
     """Tear-down kills what is left."""
