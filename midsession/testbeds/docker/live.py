@@ -226,13 +226,10 @@ class LiveProject:
             raise published.taken(str(host.program), self.order.model["services"][host.agent], error) or error from None
 
     async def _tell_ports(self, inbox: RunInbox) -> None:
-        engine = self._workshop.engine
         for host in self.order.hosts:
             service = self.order.model["services"][host.agent]
-            if "ports" in service:
-                found = await engine.call(engine.api.inspect_container, self._containers[host.agent])
-                for text in published.told(host.name, service, found):
-                    inbox.note(text)
+            for text in await self._workshop.ports(host.name, service, self._containers[host.agent]):
+                inbox.note(text)
 
     def _host(self, order: model.HostOrder, inbox: Inbox) -> AnyHost:
         name, link = order.name, self._links[order.name]

@@ -110,12 +110,9 @@ class Neighbours:
         return next((one for one in told if one is not None), None)
 
     async def _tell_ports(self, wave: Sequence[str]) -> None:
-        engine = self._workshop.engine
         for name in wave:
-            service = self._order.model["services"][name]
-            for container in self._containers.get(name, ()) if "ports" in service else ():
-                found = await engine.call(engine.api.inspect_container, container)
-                for text in published.told(name, service, found):
+            for container in self._containers.get(name, ()):
+                for text in await self._workshop.ports(name, self._order.model["services"][name], container):
                     self._inbox.note(text)
 
     async def _let_come(self) -> None:

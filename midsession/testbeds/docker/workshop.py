@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from midsession.errors import EnvironmentLacks, HarnessError
+from midsession.testbeds.docker import published
 from midsession.testbeds.docker.engine import Compose, Engine, compose_command, in_thread, not_found
 from midsession.testbeds.docker.guard import Guard
 from midsession.testbeds.docker.journal import Entry, Journal
@@ -27,9 +29,9 @@ class Workshop:
     journal: Journal
     guard: Guard
     compose: Compose
-    _unsettled: set[str] = field(default_factory=set)
-    """Projects of which something was being made that did not come to a good end: the engine may still be carrying out
-    what it was asked for."""
+    _unsettled: Counter[str] = field(default_factory=Counter)
+    """How many things of a project were being made that did not come to a good end: the engine may still be carrying
+    out what it was asked for."""
 
     @staticmethod
     async def open(journal: Journal) -> Workshop:
@@ -62,13 +64,13 @@ class Workshop:
 
     async def remove(self, project: str) -> None:
         """Take away all that there is of a project. Raises HarnessError, naming what could not be removed."""
-        if project in self._unsettled:
+        if self._unsettled[project]:
             left = await self.engine.call(remove_unsettled, self.engine.api, [project], _SETTLED_WITHIN_S)
         else:
             left = await self.engine.call(_take_away, self.engine.api, project)
         if left:
             raise HarnessError("; ".join(left), "cleanup-failed")
-        self._unsettled.discard(project)
+        del self._unsettled[project]
         self.journal.end(project)
         self.guard.ended(project)
 
@@ -82,9 +84,15 @@ class Workshop:
     @contextmanager
     def unsettled(self, project: str) -> Iterator[None]:
         """Something of a project is made in here. Where that does not come to a good end, its removal is thorough."""
-        self._unsettled.add(project)
+        self._unsettled[project] += 1
         yield
-        self._unsettled.discard(project)
+        self._unsettled[project] -= 1
+
+    async def ports(self, name: str, service: Mapping[str, Any], container: str) -> list[str]:
+        """Where the ports of a service are published, in words, see `published.told`. Raises HarnessError."""
+        if "ports" not in service:
+            return []
+        return published.told(name, service, await self.engine.call(self.engine.api.inspect_container, container))
 
     async def image(self, name: str, remedy: str = "") -> str:
         """The ID of an image, which is pulled where there is no `remedy` to tell. Raises EnvironmentLacks."""
