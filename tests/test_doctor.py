@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from midsession import doctor
+from midsession.agent import tools
 from midsession.testbeds.netns.abilities import namespaces, packet_filter, packet_queue
 from midsession.testbeds.netns.testbed import NetnsTestbed
 from midsession.testbeds.probe import EVERYWHERE
@@ -25,6 +26,7 @@ def _afresh() -> Iterator[None]:
 def test_a_machine_without_tools_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With an empty PATH every command is missing (Compose may stand beside us), each with a remedy; nothing raises."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(tools, "BESIDES", ())
     found = {f.what: f for f in doctor.examine("compose")}
     assert len(found) == len(doctor.all_probes())
     for what in ("Docker Engine", "base image", "ip", "nft", "namespaces"):
@@ -33,6 +35,16 @@ def test_a_machine_without_tools_is_told_what_to_install(monkeypatch: pytest.Mon
     assert found["Docker Engine"].required
     assert not found["namespaces"].required
     assert found["Python 3.11"].ok
+
+
+@pytest.mark.netns
+def test_tools_of_administrators_are_found_though_they_are_not_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for every ordinary user of Debian, whose PATH has no `/usr/sbin`: by the doctor, and by what it tries."""
+    assert not Path("/usr/bin/nft").exists()
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    packet_queue.cache_clear()
+    found = {f.what: f for f in doctor.examine("netns")}
+    assert [found[what].ok for what in ("ip", "nft", "packet queue")] == [True] * 3
 
 
 def test_a_command_that_fails_or_hangs_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 import resource
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from midsession.agent.tools import which
 
 _WITHIN_S = 20.0
 _DESCRIPTORS = 4096
@@ -34,11 +35,12 @@ class Missing(Exception):
 
 def first_line(*argv: str) -> str:
     """The first line that a command prints; raises Missing when there is no such command or it fails."""
-    if shutil.which(argv[0]) is None:
+    path = which(argv[0])
+    if path is None:
         raise Missing(f"there is no {argv[0]}")
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=_WITHIN_S, stdin=subprocess.DEVNULL, check=False
+            [path, *argv[1:]], capture_output=True, text=True, timeout=_WITHIN_S, stdin=subprocess.DEVNULL, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Missing(f"{argv[0]}: {error}") from None

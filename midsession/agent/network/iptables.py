@@ -7,11 +7,11 @@ of the whole machine load `ip_tables`, so that where it is a module, somebody mu
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from midsession.agent.network import tool
+from midsession.agent.tools import which
 
 ENVIRONMENT = {"XTABLES_LOCKFILE": "/proc/self/ns/net"}
 """The older tables are locked by a file: by default the machine's own `/run/xtables.lock` (iptables(8), --wait), which
@@ -44,7 +44,7 @@ ALL = (
 
 def available() -> Iterator[Tools]:
     """Those of which this host has both."""
-    return (tools for tools in ALL if shutil.which(tools.restore) and shutil.which(tools.save))
+    return (tools for tools in ALL if which(tools.restore) and which(tools.save))
 
 
 def raw(*lines: str) -> str:

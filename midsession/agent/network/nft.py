@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import json
-import shutil
 from functools import cache
 from typing import Any
 
 from midsession.agent.answer import Refused
 from midsession.agent.network import tool
+from midsession.agent.tools import which
 
 _LIBRARY = "libnftables.so.1"
 _OUTPUT_JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON, nftables/libnftables.h
@@ -20,7 +20,7 @@ _OUTPUT_JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON, nftables/libnftables.h
 
 def available() -> bool:
     """Whether there is any way to run a command."""
-    return _library() is not None or shutil.which("nft") is not None
+    return _library() is not None or which("nft") is not None
 
 
 def preload() -> None:

@@ -6,12 +6,12 @@ The agent does nothing else meanwhile, so that every tool is bounded.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping
 
 from midsession.agent import privilege
 from midsession.agent.answer import Refused
+from midsession.agent.tools import which
 
 WITHIN_S = 5.0
 
@@ -23,7 +23,7 @@ def run(argv: list[str], text: str = "", more: Mapping[str, str] | None = None) 
     OSError when it cannot be started.
     """
     name, *arguments = argv
-    path = shutil.which(name)
+    path = which(name)
     if path is None:
         raise Refused(f"there is no {name} on this host")
     try:

@@ -7,13 +7,13 @@ what.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
 
 from midsession.agent.network import iptables
+from midsession.agent.tools import which
 
 _NAMESPACES = ("unshare", "--user", "--map-root-user", "--net")
 _TRIES_S = 10.0
@@ -37,7 +37,7 @@ def namespaces() -> bool:
 @cache
 def packet_filter() -> bool:
     """Whether the kernel takes nftables rules for IPv4; believed of it where there is no `nft` to try it with."""
-    return shutil.which("nft") is None or _works(*_A_RULE) or not namespaces()
+    return which("nft") is None or _works(*_A_RULE) or not namespaces()
 
 
 @cache
@@ -71,9 +71,10 @@ def queued_by(tools: iptables.Tools) -> bool:
 
 
 def _works(argv: tuple[str, ...], text: str, more: Mapping[str, str] | None = None) -> bool:
+    tool, *arguments = argv
     try:
         done = subprocess.run(
-            [*_NAMESPACES, *argv],
+            [*_NAMESPACES, which(tool) or tool, *arguments],
             input=text.encode(),
             env={**os.environ, **(more or {})},
             capture_output=True,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
 from pathlib import Path
 
+from midsession.agent.tools import which
 from midsession.errors import EnvironmentLacks
 from midsession.testbeds.netns.abilities import packet_queue, queue_remedy
 from midsession.testbeds.netns.refusal import Machine, explain
@@ -15,6 +15,8 @@ from midsession.testbeds.netns.trial import try_world
 from midsession.testbeds.probe import Missing, Probe, first_line
 
 _NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork")
+_BRINGS = {"tc": "Debian: apt-get install iproute2"}
+"""What a tool comes with, where the probe's own remedy is about something else."""
 
 
 def _linux() -> str:
@@ -44,10 +46,12 @@ def _world() -> str:
 
 def _in_namespaces(*argv: str) -> str:
     """Run a command in fresh user and network namespaces, where this user is root."""
-    if shutil.which(argv[0]) is None:
-        raise Missing(f"there is no {argv[0]}")
+    tool, *arguments = argv
+    path = which(tool)
+    if path is None:
+        raise Missing(f"there is no {tool}", _BRINGS.get(tool, ""))
     try:
-        return first_line(*_NAMESPACES, *argv)
+        return first_line(*_NAMESPACES, path, *arguments)
     except Missing as missing:
         if str(missing).startswith("unshare:"):
             raise Missing("cannot be tried without namespaces", "allow namespaces first, see above") from None

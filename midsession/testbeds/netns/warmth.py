@@ -6,13 +6,13 @@ the next testbed takes that one.
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from midsession.agent.tools import which
 from midsession.errors import EnvironmentLacks
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class WarmProcess:
     """A running template, see `midsession.testbeds.netns.world`. Raises EnvironmentLacks where it cannot serve."""
 
     def __init__(self) -> None:
-        if shutil.which("ip") is None:
+        if which("ip") is None:
             raise EnvironmentLacks("the command `ip` is missing", "install iproute2", slug="no-iproute2")
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         module = f"{__package__}.template"

@@ -33,6 +33,7 @@ from typing import NoReturn
 import msgspec
 
 from midsession.agent.network.names import Names
+from midsession.agent.tools import which
 from midsession.testbeds.netns import kernel
 from midsession.testbeds.netns.confinement import Limits, limit_host
 from midsession.testbeds.netns.filesystem import RESOLVER, cover_world, furnish
@@ -195,7 +196,8 @@ def _wire(pids: list[int], cut: bool) -> None:
     for number, pid in enumerate(pids, 1):
         lines.append(f"link add h{number}{most} type veth peer name eth0 netns {pid}")
         lines.append(f"link set h{number} master br0 up")
-    done = subprocess.run(["ip", "-batch", "-"], input="\n".join(lines).encode(), capture_output=True, check=False)
+    tool = which("ip") or "ip"
+    done = subprocess.run([tool, "-batch", "-"], input="\n".join(lines).encode(), capture_output=True, check=False)
     if done.returncode:
         raise OSError(f"ip -batch: {done.stderr.decode(errors='replace').strip()}")
 
