@@ -11,7 +11,6 @@ from midsession.errors import HarnessError
 LAST_LINES = 10
 """How many lines of a service's output are shown."""
 _SHOWN = 160
-_GIVE_TIME = "let it listen there, say how it is ready (`ready: {line: …}`), or give it longer (`ready: {within: …}`)"
 
 
 def exited(service: Service, exit_: Record, said: Sequence[str]) -> HarnessError:
@@ -20,11 +19,16 @@ def exited(service: Service, exit_: Record, said: Sequence[str]) -> HarnessError
     return _not_up(service, f"its program {exit_words(exit_)} before it was ready ({_ready(service)})", said, look)
 
 
-def late(service: Service, said: Sequence[str]) -> HarnessError:
-    """It runs, and was not ready in time."""
-    return _not_up(
-        service, f"it was not ready ({_ready(service)}) within {service.ready_within_s:g} s", said, _GIVE_TIME
-    )
+def late(service: Service, said: Sequence[str], listening: Sequence[str] = ()) -> HarnessError:
+    """It runs, and was not ready in time. `listening`: where anybody listens on its host, as `address:port`."""
+    what = f"it was not ready ({_ready(service)}) within {service.ready_within_s:g} s"
+    if service.ready_line is not None:
+        return _not_up(service, what, said, "have it say that, or give it longer (`ready: {within: …}`)")
+    what += f", and listens on {', '.join(listening) or 'no port'}"
+    if any(place.endswith(f":{service.port}") for place in listening):
+        return _not_up(service, f"{what}, where no other host reaches it", said, "let it listen on 0.0.0.0")
+    others = "say how it is ready (`ready: {line: …}`), or give it longer (`ready: {within: …}`)"
+    return _not_up(service, what, said, f"let it listen on port {service.port}, {others}")
 
 
 def refused(name: str, why: HarnessError, mend: str = "its command in the scenario") -> HarnessError:

@@ -213,7 +213,8 @@ class FakeHost:
         if answer.done():
             return
         if error is None:
-            answer.set_result(Reply(id=0, t_ns=self._world.clock()))
+            value = {"listening": ["0.0.0.0:4000"] if self.listens else []}
+            answer.set_result(Reply(id=0, t_ns=self._world.clock(), value=value))
         else:
             answer.set_exception(HarnessError(f"the agent on {self.name} refused: {error}", "agent-refused"))
 

@@ -32,6 +32,8 @@ checks:
   - never: {{event: protocol_error}}
 """
 
+LISTENS = "import signal, socket; one = socket.create_server({}); signal.pause()"
+
 
 def scenario(folder: Path, argv: list[str], more: str = "") -> Path:
     """A scenario with a command of the user's as its service."""
@@ -68,6 +70,16 @@ def verdict(runs: Path) -> str:
             [sys.executable, "-c", "import signal; print('hm', flush=True); signal.pause()"],
             "    ready: {line: Serving, within: 1s}\n",
             "it was not ready (ready: a line of its output that holds 'Serving') within 1 s; its last lines: hm;",
+        ),
+        (
+            [sys.executable, "-c", LISTENS.format(("127.0.0.1", 4000))],
+            "    ready: {within: 1s}\n",
+            "within 1 s, and listens on 127.0.0.1:4000, where no other host reaches it; it said nothing; let it listen",
+        ),
+        (
+            [sys.executable, "-c", LISTENS.format(("", 5000))],
+            "    ready: {within: 1s}\n",
+            "and listens on 0.0.0.0:5000; it said nothing; let it listen on port 4000,",
         ),
         (["no-such-program"], "", "server did not come up: cannot start 'no-such-program'"),
     ],

@@ -501,7 +501,8 @@ def test_a_service_that_never_listens_is_named(tmp_path: Path) -> None:
     result = stage.run()
     assert result.why_ended == "error"
     (problem,) = result.problems
-    assert problem.startswith("server did not come up: it was not ready (ready: it listens on port 4000) within 10 s; ")
+    assert problem.startswith("server did not come up: it was not ready (ready: it listens on port 4000) within 10 s")
+    assert "and listens on no port; " in problem
     assert problem.endswith("[service-not-up]")
     assert stage.testbed.calls == ["open", "collect", "close"]
     assert not stage.testbed.services["server"].running

@@ -118,13 +118,16 @@ def tell(agent: Agent, ask: Tell, _answer: Answer) -> dict[str, Any]:
 
 
 def status(agent: Agent, _ask: Status, _answer: Answer) -> dict[str, Any]:
-    """What runs now, and how the last one ended."""
+    """What runs now, how the last one ended, and what is listened on."""
     program, last = agent.supervisor.program, agent.supervisor.last
     return {
         "running": program is not None,
         "pid": last.pid if last else None,
         "incarnation": last.incarnation if last else 0,
         "exit": last.exit if last else None,
+        "listening": [
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in sorted(procfs.listeners())
+        ],
     }
 
 
@@ -136,7 +139,7 @@ def await_port(agent: Agent, ask: AwaitPort, answer: Answer) -> None:
     def look() -> None:
         if agent.host is not run:
             answer.refuse(f"nobody listened on port {ask.port} before the end of the run")
-        elif ask.port in procfs.listening_ports():
+        elif ask.port in procfs.served_ports():
             answer.give({})
         elif now_ns() > until_ns:
             answer.refuse(f"nobody listens on port {ask.port}: not within {ask.within_s:g} s")

@@ -7,6 +7,8 @@ Sources: proc_pid_stat(5), proc_pid_net(5), net/ipv4/tcp_ipv4.c (state 0A is TCP
 from __future__ import annotations
 
 import os
+import socket
+import sys
 import time
 
 from midsession.core.record import clock_domain
@@ -58,15 +60,36 @@ def others() -> list[str]:
     return [f"{pid} {_command(pid)}" for pid, state, _ in _processes() if pid != own and state not in GONE]
 
 
-def listening_ports() -> set[int]:
-    """The TCP ports that someone listens on in our network namespace, IPv4 and IPv6."""
-    ports = set()
-    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
+def listeners() -> set[tuple[str, int]]:
+    """The addresses and TCP ports that someone listens on in our network namespace, IPv4 and IPv6."""
+    found = set()
+    for table, family in (("/proc/self/net/tcp", socket.AF_INET), ("/proc/self/net/tcp6", socket.AF_INET6)):
         for line in _read(table).splitlines()[1:]:
             words = line.split()
             if words[3] == b"0A":
-                ports.add(int(words[1].rpartition(b":")[2], 16))
-    return ports
+                address, _, port = words[1].decode().partition(":")
+                found.add((_address(family, address), int(port, 16)))
+    return found
+
+
+def _address(family: socket.AddressFamily, text: str) -> str:
+    """An address as those tables have it: in words of 32 bits, each in the byte order of this machine."""
+    words = (int(text[at : at + 8], 16) for at in range(0, len(text), 8))
+    return socket.inet_ntop(family, b"".join(word.to_bytes(4, sys.byteorder) for word in words))
+
+
+def listening_ports() -> set[int]:
+    """The TCP ports that someone listens on in our network namespace."""
+    return {port for _, port in listeners()}
+
+
+def served_ports() -> set[int]:
+    """Those of them that other hosts reach: not on the loopback interface alone."""
+    return {port for address, port in listeners() if not _is_loopback(address)}
+
+
+def _is_loopback(address: str) -> bool:
+    return address == "::1" or address.removeprefix("::ffff:").startswith("127.")
 
 
 def own_clock() -> str:

@@ -189,7 +189,7 @@ class Program:
         return self._ready_line is None and self._ready_port is not None
 
     def _look_for_port(self) -> None:
-        if self._ready_port in procfs.listening_ports():
+        if self._ready_port in procfs.served_ports():
             self._is_ready("port")
         elif self.status is None:
             self._poll = self._loop.later(_PORT_POLL_S, self._look_for_port)

@@ -14,7 +14,7 @@ import msgspec
 
 from midsession.agent.network.impairment import Direction, Impairment
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 
@@ -320,12 +320,14 @@ class Tell(_Request, frozen=True, kw_only=True, tag="tell"):
 
 
 class Status(_Request, frozen=True, kw_only=True, tag="status"):
-    """Value: `{"running": bool, "pid": …, "incarnation": n, "exit": {"code": …, "signal": …} | None}`."""
+    """Value: `{"running": bool, "pid": …, "incarnation": n, "exit": {"code": …, "signal": …} | None, "listening":
+    ["0.0.0.0:4000", …]}`."""
 
 
 class AwaitPort(_Request, frozen=True, kw_only=True, tag="await_port"):
-    """Answered once someone listens on the TCP port in the host's network namespace (seen in /proc/net/tcp*, never by
-    connecting); fails after `within_s`. For programs that the agent does not start. Needs no run."""
+    """Answered once someone listens on the TCP port where other hosts reach it, not on the loopback interface alone
+    (seen in /proc/net/tcp*, never by connecting); fails after `within_s`. For programs that the agent does not start.
+    Needs no run."""
 
     port: int
     within_s: float

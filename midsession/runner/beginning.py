@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable
 from itertools import islice
 
 from midsession import startup
-from midsession.agent.protocol import Prepare, Subscribe
+from midsession.agent.protocol import Prepare, Status, Subscribe
 from midsession.core import job
 from midsession.core.plan import Service
 from midsession.core.pulse import BEAT_S, Pulse
@@ -141,9 +142,15 @@ class Beginning(Conducting):
         except HarnessError:
             if program.exits:
                 raise startup.exited(service, program.exits[0], program.said) from None
-            raise startup.late(service, program.said) from None
+            raise startup.late(service, program.said, await self._listening(host)) from None
         if Event.LINE not in self._heard:
             self._spawn(self._hear_less(host))
+
+    async def _listening(self, host: Host) -> list[str]:
+        """Where anybody listens on a host; nothing where that cannot be told."""
+        with contextlib.suppress(HarnessError):
+            return list((await self._answer(host.ask(Status(id=0)), f"the state of {host.name}")).value["listening"])
+        return []
 
     async def _after_start(self, service: str) -> None:
         """Of a service that is up for the first time."""

@@ -222,6 +222,7 @@ def test_second_start_is_refused(conductor: TestConductor) -> None:
     second = conductor.start(WAIT, fault="return")
     assert (first["incarnation"], second["incarnation"]) == (1, 2)
     status = conductor.ask(Status(id=0))
+    del status["listening"]
     assert status == {"running": True, "pid": second["pid"], "incarnation": 2, "exit": None}
     events = [(r.event, r.fields.get("verb")) for r in conductor.book()]
     assert events[-2:] == [("injected", "start"), ("started", None)]
@@ -320,20 +321,21 @@ def test_ready_by_line(conductor: TestConductor) -> None:
 
 
 def test_ready_by_port_without_a_connection(conductor: TestConductor) -> None:
-    """A program is up when its port listens; the agent finds out without connecting to it."""
+    """A program is up when its port listens where others reach it; the agent finds out without connecting to it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     conductor.begin("line", "listening")
     conductor.start(
-        "import socket,sys; s=socket.socket(); s.bind(('127.0.0.1', int(sys.argv[1]))); print('bound', flush=True);"
-        "sys.stdin.readline(); s.listen(); s.settimeout(0.3)\n"
+        "import socket,sys; home=socket.create_server(('127.0.0.1', int(sys.argv[1]))); print('at home', flush=True);"
+        "sys.stdin.readline(); home.close(); s=socket.create_server(('', int(sys.argv[1]))); s.settimeout(0.3)\n"
         "try: s.accept(); print('somebody came', flush=True)\n"
         "except TimeoutError: print('nobody came', flush=True)",
         str(port),
         ready_port=port,
     )
-    conductor.wait_line("bound")
+    conductor.wait_line("at home")
+    assert f"127.0.0.1:{port}" in conductor.ask(Status(id=0))["listening"]
     assert conductor.of("listening") == []
     conductor.ask(Tell(id=0, line="go"))
     assert conductor.wait_record("listening").fields == {"port": port, "by": "port", "incarnation": 1}

@@ -176,7 +176,7 @@ class Service(Program):
     reference: Reference | None = None
     compose: Compose | None = None
     port: Port
-    """The TCP port that it listens on."""
+    """The TCP port that it listens on: on 0.0.0.0 or its host's address, since no other host reaches 127.0.0.1."""
     autostart: bool = True
     """false: absent until the timeline starts it."""
     ready: Ready = Ready.model_construct()

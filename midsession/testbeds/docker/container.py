@@ -240,7 +240,8 @@ class ContainerHost:
         program = self._program
         running = program is not None and program.runs
         ended = program.gone.result() if program is not None and program.gone.done() else None
-        return {"running": running, "pid": program and program.pid, "incarnation": self._incarnations, "exit": ended}
+        life = {"running": running, "pid": program and program.pid, "incarnation": self._incarnations, "exit": ended}
+        return {**(await self.link.ask(Status(id=0))).value, **life}  # what is listened on is the agent's to see
 
     async def _finish(self) -> dict[str, Any]:
         program, book = self._program, self._open_book()
