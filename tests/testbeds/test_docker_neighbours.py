@@ -46,6 +46,7 @@ class Engine:
         self.health: dict[str, str] = {}
         self.ups: list[list[str]] = []
         self.said: dict[str, bytes] = {}
+        self.published: dict[str, list[str]] = {}
         self._events = events or Events()
 
     async def call(self, function: Any, *arguments: Any, **options: Any) -> Any:
@@ -57,6 +58,10 @@ class Engine:
         self.ups.append(wave)
         for name in wave:
             self.states[name] = {"Status": "running", "Health": {"Status": self.health.get(name, "none")}}
+
+    async def ports(self, name: str, _service: Mapping[str, Any], container: str) -> list[str]:
+        assert self.states[container]["Status"] == "running"
+        return self.published.get(name, [])
 
     def containers(self, **_: object) -> list[dict[str, Any]]:
         labels = {PROJECT: "p", "com.docker.compose.container-number": "1"}
@@ -97,14 +102,15 @@ def neighbours(engine: Engine, ear: Any, beside: dict[str, set[str]], *waits: Wa
 def test_neighbours_come_up_in_waves_and_the_service_never_with_them() -> None:
     """First who needs nobody, then who needs what is up by now; each once."""
     engine, ear = Engine("app", "later", "db", "worker", "both"), Ear()
+    engine.published["worker"] = ["published worker:80 at 0.0.0.0:8080"]
     beside = {"db": set[str](), "worker": {"app"}, "both": {"app", "later"}}
     made = neighbours(engine, ear, beside, hosts=(APP, LATER))
 
     async def main() -> None:
         await made.begin()
-        assert engine.ups == [["db"]]
+        assert (engine.ups, ear.notes) == ([["db"]], [])
         await made.after_start(APP)
-        assert engine.ups == [["db"], ["worker"]]
+        assert (engine.ups, ear.notes) == ([["db"], ["worker"]], engine.published["worker"])
         await made.after_start(LATER)
 
     asyncio.run(main())
