@@ -237,7 +237,6 @@ def test_a_fault_of_the_host_hits_who_comes_in_and_one_that_names_others_does_no
     asyncio.run(main())
 
 
-@docker
 def is_served(port: int) -> bool:
     """Whether there is a page at that port of this machine."""
     try:
@@ -247,6 +246,7 @@ def is_served(port: int) -> bool:
         return False
 
 
+@docker
 def test_two_runs_at_once_are_reached_at_ports_of_their_own(tmp_path: Path) -> None:
     """The engine chooses, and each run notes which; a neighbour is published beside the host, at its own address."""
     web = python("-m", "http.server", "80", **ASKS, ports=["127.0.0.1::80"])
