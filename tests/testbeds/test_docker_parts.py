@@ -456,10 +456,11 @@ def test_a_program_that_ended_just_before_it_was_killed_is_dead_enough(runs: boo
 class FakeEngine:
     """An engine's API that holds labelled things, and whose n-th removal fails."""
 
-    def __init__(self, fails_at: int = -1, owner: str = "", late: int = 0) -> None:
-        """`late`: a network of the project appears only when the engine is asked for its networks so many times."""
+    def __init__(self, fails_at: int = -1, owner: str = "", late: int = 0, stays: str = "") -> None:
+        """`late`: a network of the project appears only when the engine is asked for its networks so many times.
+        `stays`: what is called so cannot be removed."""
         marked = {PROJECT: "p", OWNER: owner}
-        self._late, self._asked = late, 0
+        self._late, self.asked, self.stays = late, 0, stays
         self.things = {
             "containers": [{"Id": f"c{n}", "Names": [f"/c{n}"], "Labels": marked} for n in range(2)],
             "networks": [{"Id": "n0", "Name": "n0", "Labels": marked}],
@@ -472,8 +473,8 @@ class FakeEngine:
         return list(self.things["containers"])
 
     def networks(self, **_: object) -> list[dict[str, Any]]:
-        self._asked += 1
-        if self._asked == self._late:
+        self.asked += 1
+        if self.asked == self._late:
             self.things["networks"].append({"Id": "late", "Name": "late", "Labels": {PROJECT: "p"}})
         return list(self.things["networks"])
 
@@ -493,7 +494,7 @@ class FakeEngine:
         import docker.errors
 
         number, self.calls = self.calls, self.calls + 1
-        if number == self.fails_at:
+        if number == self.fails_at or name == self.stays:
             raise docker.errors.APIError("the disk is full")
         self.things[kind] = [thing for thing in self.things[kind] if thing[key] != name]
 
@@ -559,6 +560,7 @@ class Interrupted:
 
     def __init__(self, api: FakeEngine) -> None:
         self.api, self.host = api, "here"
+        self.begun: list[str] = []
         self.told: list[str] = []
 
     async def call(self, *words: Any, **_: object) -> Any:
@@ -567,8 +569,62 @@ class Interrupted:
         function, *arguments = words
         return function(*arguments)
 
+    def begins(self, project: str) -> None:
+        self.begun.append(project)
+
     def ended(self, project: str) -> None:
         self.told.append(project)
+
+
+def test_a_project_is_known_before_anything_of_it_is_made(tmp_path: Path) -> None:
+    """To the journal and to the reaper, by a name of its own; its subnets are none that the engine has."""
+    api = FakeEngine()
+    configs: list[Any] = [
+        {"Config": [{"Subnet": "fd00::/64"}, {"Subnet": "10.213.0.0/24"}, {}]},
+        {"Config": None},
+        None,
+    ]
+    api.things["networks"] = [{"IPAM": config} for config in configs]
+    parts: Any = Interrupted(api)
+    workshop = Workshop(parts, Journal(tmp_path), parts, parts)
+    first, second = (asyncio.run(workshop.begin(sizes)) for sizes in ([5, 40], [3]))
+    assert parts.begun == [first.project, second.project]
+    assert sorted(Journal(tmp_path).entries(), key=lambda e: e.project != first.project) == [first, second]
+    assert first.project != second.project
+    assert (first.engine, first.subnets, second.subnets) == (
+        "here",
+        ["10.213.1.0/27", "10.213.1.64/26"],
+        ["10.213.1.32/27"],
+    )
+
+
+def test_a_project_that_came_to_a_good_end_is_removed_at_once(tmp_path: Path) -> None:
+    """One look tells that nothing is left: what was made well is not waited for."""
+    api = FakeEngine()
+    parts: Any = Interrupted(api)
+    workshop = Workshop(parts, Journal(tmp_path), parts, parts)
+    with workshop.unsettled("p"), workshop.unsettled("p"):
+        pass
+    asyncio.run(workshop.remove("p"))
+    assert (list(api.left()), parts.told, api.asked) == ([], ["p"], 2)
+
+
+def test_what_is_left_of_a_project_is_told_and_stays_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reaper goes on watching it, too, until it is gone."""
+    monkeypatch.setattr("midsession.testbeds.docker.workshop._AGAIN_WITHIN_S", 0)
+    api = FakeEngine(stays="n0")
+    parts: Any = Interrupted(api)
+    journal = Journal(tmp_path)
+    journal.begin("p", "here", [1], [])
+    workshop = Workshop(parts, journal, parts, parts)
+    with pytest.raises(HarnessError, match=r"n0 cannot be removed: the disk is full.*cleanup-failed"):
+        asyncio.run(workshop.remove("p"))
+    assert ([entry.project for entry in journal.entries()], parts.told) == (["p"], [])
+    api.stays = ""
+    asyncio.run(workshop.remove("p"))
+    assert (list(journal.entries()), parts.told) == ([], ["p"])
 
 
 def test_what_an_engine_would_not_remove_at_first_is_tried_again(tmp_path: Path) -> None:
