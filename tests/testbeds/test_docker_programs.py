@@ -245,3 +245,37 @@ def test_who_waits_for_a_removal_may_be_cancelled(tmp_path: Path) -> None:
 
     asyncio.run(make())
     assert len(api.removed) == 3
+
+
+class BusyEngine(FakeEngine):
+    """Makes nothing before it is `free`; a call that has begun goes on though its asker was cancelled."""
+
+    def __init__(self, api: FakeApi) -> None:
+        super().__init__(api)
+        self.asked, self.free = asyncio.Event(), asyncio.Event()
+
+    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        self.asked.set()
+        await self.free.wait()
+        return await super().call(function, *arguments)
+
+
+def test_what_an_engine_is_making_is_waited_for_though_its_asker_was_cancelled(tmp_path: Path) -> None:
+    """An interrupt at that moment: all that will come is there when the project is removed."""
+    api = FakeApi()
+
+    async def make() -> None:
+        engine: Any = BusyEngine(api)
+        nobody: Any = None
+        programs = Programs(Workshop(engine, Journal(tmp_path), nobody, nobody))
+        await programs.wait_until_made()  # nothing was asked for
+        making = asyncio.ensure_future(programs.make(order(plan()), AGENTS))
+        await engine.asked.wait()
+        making.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await making
+        asyncio.get_running_loop().call_soon(engine.free.set)
+        await programs.wait_until_made()
+
+    asyncio.run(make())
+    assert (len(api.made), len(api.put)) == (3, 3)
