@@ -184,6 +184,7 @@ def test_a_program_is_made_as_the_model_says(tmp_path: Path) -> None:
     programs = Programs(workshop(api, tmp_path))
 
     async def make() -> tuple[dict[str, str], dict[str, str]]:
+        await programs.wait_until_gone()  # there was none
         first = await programs.make(order(plan()), AGENTS)
         programs.retire()
         await programs.wait_until_gone()
@@ -199,9 +200,13 @@ def test_a_program_is_made_as_the_model_says(tmp_path: Path) -> None:
     assert made["labels"]["midsession.project"] == "p"
     assert made["labels"]["com.docker.compose.service"] == "db.program"
     assert "com.docker.compose.config-hash" in made["labels"]  # else Compose does not see it
-    options = made["host_config"]
-    assert (options["network_mode"], options["cap_drop"]) == ("container:agent-of-db", ["ALL"])
-    assert options["ulimits"] == [{"name": "nofile", "soft": 20000, "hard": 20000}]
+    service = order(plan()).model["services"]["db.program"]
+    fence = {key: service[key] for key in ("cap_add", "cap_drop", "security_opt", "mem_limit", "pids_limit")}
+    assert made["host_config"] == fence | {
+        "network_mode": "container:agent-of-db",
+        "log_config": {"type": "none", "config": {}},
+        "ulimits": [{"name": "nofile", "soft": 20000, "hard": 20000}],
+    }
 
 
 @pytest.mark.parametrize("fails_at", range(6))
