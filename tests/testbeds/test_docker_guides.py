@@ -122,6 +122,23 @@ def test_the_host_is_told_last_and_is_back_last() -> None:
     assert (lead.fault, lead.names, lead.own, lead.address) == ("move", NAMES, MOVE.own, MOVE.address)
 
 
+def test_the_names_that_a_host_was_given_lead_to_it_whatever_the_engine_says() -> None:
+    """Its service's in Compose and its aliases: not every engine tells of them."""
+    agents = FakeAgents()
+    host = HostOrder("db", "db", "10.213.0.2", "db.agent", spare="10.213.0.4", led=True)
+
+    async def main() -> None:
+        guides = Guides()
+        link = met(guides, agents, host)
+        guides.learn(order([host]), {"db": container("p-db.agent-1")})
+        await link.ask(MOVE)
+        await link.close()
+
+    asyncio.run(main())
+    (names,) = [request.names for request in agents.requests if isinstance(request, Lead)]
+    assert [name for name in names if not name.endswith(".p_under-test")] == ["db", "db.agent", "p-db.agent-1"]
+
+
 def test_a_move_is_on_its_way_when_it_has_been_asked_for() -> None:
     """A fault does not wait for the event loop's next round."""
     agents = FakeAgents()
