@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -109,8 +110,9 @@ def test_the_host_is_told_last_and_is_back_last() -> None:
     agents = FakeAgents()
 
     async def part(server: AgentLink) -> None:
-        await server.ask(MOVE)
-        await server.ask(BACK)
+        for request in (MOVE, BACK):
+            reply = await server.ask(request)
+            assert reply.t_ns == 1, "what its agent has answered"
 
     play(agents, part)
     there = [("server", "Renumber"), ("client-1", "Lead"), ("server", "Lead")]
@@ -163,6 +165,39 @@ def test_a_move_that_somebody_cannot_be_told_of_is_undone(who: str) -> None:
 
     play(agents, part)
     assert agents.asked[-2:] == [("client-1", "Unlead"), ("server", "Unrenumber")]
+
+
+def test_what_went_wrong_first_is_told_though_the_host_stays_where_it_is() -> None:
+    """Not what has gone wrong when it was to be undone."""
+    agents = FakeAgents(lambda _who, request: isinstance(request, Lead | Unrenumber))
+
+    async def part(server: AgentLink) -> None:
+        with pytest.raises(HarnessError, match="the agent on client-1 refused"):
+            await server.ask(MOVE)
+
+    play(agents, part)
+    assert agents.asked[-1] == ("server", "Unrenumber")
+
+
+def test_a_move_whose_end_nobody_waits_for_is_not_complained_about() -> None:
+    """A run that ends meanwhile, or a cure that waits for it in its place: the event loop must say nothing on it."""
+    agents = FakeAgents(lambda _who, request: isinstance(request, Lead))
+    complaints: list[dict[str, Any]] = []
+
+    async def part(server: AgentLink) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        server.ask(MOVE)
+        await server.ask(BACK)
+        abandoned = asyncio.ensure_future(server.ask(MOVE))
+        abandoned.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await abandoned
+        del abandoned
+        gc.collect()
+
+    play(agents, part)
+    assert agents.asked.count(("client-1", "Lead")) == 1
+    assert complaints == []
 
 
 def test_a_move_that_the_host_refuses_is_told_to_nobody() -> None:
