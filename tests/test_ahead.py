@@ -6,11 +6,11 @@ import os
 import select
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from midsession import ahead
+from tests.testbeds.test_netns import descendants
 
 PATIENCE_S = 60.0
 
@@ -40,12 +40,18 @@ def test_the_testbed_of_the_command_line_warms_up(
     assert found == warmed
 
 
-def test_what_nobody_takes_ends_with_the_command(tmp_path: Path) -> None:
+def test_what_nobody_takes_ends_with_the_command() -> None:
     """The warm process of a wrong guess has its command's standard error, as nobody else has: it ends with it."""
     reading, writing = os.pipe()
-    started = "from midsession.testbeds.netns.warmth import warm_up; warm_up()"
-    with os.fdopen(reading, "rb") as pipe:
-        subprocess.run([sys.executable, "-c", started], cwd=tmp_path, stderr=writing, check=True, timeout=PATIENCE_S)
+    started = "from midsession.testbeds.netns.warmth import warm_up; warm_up(); warm_up(); print(flush=True); input()"
+    command = [sys.executable, "-c", started]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with os.fdopen(reading, "rb") as pipe, subprocess.Popen(command, stderr=writing, **pipes) as process:
         os.close(writing)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n", pipe.read()
+        (warm,) = descendants(process.pid) - {process.pid}
+        assert os.path.samefile(f"/proc/{warm}/fd/2", f"/proc/self/fd/{pipe.fileno()}"), "it would not be heard of"
+        process.communicate(b"\n", timeout=PATIENCE_S)
         assert select.select([pipe], [], [], PATIENCE_S)[0], "it has not ended"
         assert pipe.read() == b""
