@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,17 @@ WITHIN_S = 20.0
 
 
 class Events:
-    """The engine's stream of events: what a test has put into it, until it is closed."""
+    """The engine's stream of events: what a test has put into it, as soon as it `comes`; then it is `over`."""
 
     def __init__(self, *events: Mapping[str, Any]) -> None:
         self._events, self.closed = events, False
+        self.comes, self.over = threading.Event(), threading.Event()
+        self.comes.set()
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return iter(self._events)
+        self.comes.wait(WITHIN_S)
+        yield from self._events
+        self.over.set()
 
     def close(self) -> None:
         self.closed = True
@@ -47,6 +52,8 @@ class Engine:
         self.ups: list[list[str]] = []
         self.said: dict[str, bytes] = {}
         self.published: dict[str, list[str]] = {}
+        self.answers = threading.Event()
+        self.answers.set()
         self._events = events or Events()
 
     async def call(self, function: Any, *arguments: Any, **options: Any) -> Any:
@@ -74,6 +81,7 @@ class Engine:
         return self._events
 
     def logs(self, name: str, *, stream: bool = False, stdout: bool = True, **_: object) -> Any:
+        self.answers.wait(WITHIN_S)
         said = self.said.get(name, b"") if stdout else b""
         return iter([said]) if stream else said
 
@@ -156,6 +164,26 @@ def test_a_neighbour_waits_for_the_service_beyond_its_start() -> None:
     assert engine.ups == [["worker"]]
 
 
+def test_a_service_waits_for_another_that_is_up_by_now() -> None:
+    """The run starts the later one when that is healthy, and not when it has started."""
+    engine, ear = Engine("app", "later"), Ear()
+    made = neighbours(engine, ear, {}, Wait("later", "app", "service_healthy"), hosts=(APP, LATER))
+    engine.states["app"] = {"Status": "running", "Health": {"Status": "starting"}}
+
+    async def main() -> None:
+        await made.begin()
+        assert ear.doing == []
+        doing = asyncio.ensure_future(made.after_start(APP))
+        named = "waiting for app to be healthy, which later waits for: it is starting"
+        await eventually_here(lambda: named in ear.doing or doing.done(), WITHIN_S, "the wait is named")
+        assert not doing.done()
+        engine.states["app"]["Health"]["Status"] = "healthy"
+        async with asyncio.timeout(WITHIN_S):
+            await doing
+
+    asyncio.run(main())
+
+
 def test_what_can_never_be_is_an_error_unless_it_need_not_be() -> None:
     """`required: false` lets the service start without."""
     for required in (True, False):
@@ -186,11 +214,32 @@ def test_the_end_of_a_neighbour_is_told_and_what_it_said_is_kept(tmp_path: Path)
     async def main() -> None:
         await made.begin()
         await eventually_here(lambda: len(ear.notes) == 2, WITHIN_S, "two notes")
+        engine.answers.clear()
+        asyncio.get_running_loop().call_soon(engine.answers.set)
         await made.save_logs(tmp_path)
+        logs.extend((tmp_path / "logs").iterdir())
 
+    logs: list[Path] = []
     asyncio.run(main())
     assert ear.notes == ["worker of the Compose file has exited with code 7", "db of the Compose file is unhealthy"]
-    assert {path.name: path.read_bytes() for path in (tmp_path / "logs").iterdir()} == {
-        "worker.neighbour.1.stdout.log": b"oh\n"
-    }
+    assert {path.name: path.read_bytes() for path in logs} == {"worker.neighbour.1.stdout.log": b"oh\n"}
     assert stream.closed
+
+
+def test_nothing_is_heard_of_neighbours_that_are_being_removed() -> None:
+    """Their ends are the run's own doing by then; there may be nothing yet that could be heard."""
+    stream = Events({"Action": "die", "Actor": {"Attributes": {"com.docker.compose.service": "db", "exitCode": "137"}}})
+    engine, ear = Engine("app", "db", events=stream), Ear()
+    made = neighbours(engine, ear, {"db": set()})
+
+    async def main() -> None:
+        made.close()
+        stream.comes.clear()
+        await made.begin()
+        made.close()
+        stream.comes.set()
+        async with asyncio.timeout(WITHIN_S):
+            await asyncio.to_thread(stream.over.wait)
+
+    asyncio.run(main())
+    assert (stream.closed, ear.notes) == (True, [])
