@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from midsession.core.plan import (
@@ -15,13 +16,16 @@ from midsession.core.plan import (
     ClientPlan,
     CommandService,
     ComposeService,
+    Connect,
     GroupPlan,
     ImageService,
     Plan,
     Program,
     ReferenceService,
+    Repeat,
     Service,
     Step,
+    Wait,
 )
 from midsession.errors import HarnessError
 from midsession.testbeds.docker import model
@@ -107,6 +111,15 @@ def test_a_port_in_time_wait_that_a_program_may_ask_for_is_denied(
     what the same program gets again by SO_REUSEADDR."""
     lingering = {"drivers-2": Lingering(), host: left}
     assert is_denied(plan(service), lingering, {host} if again else ()) is denied
+
+
+def test_a_port_in_time_wait_that_a_script_connects_from_is_denied() -> None:
+    """However deep it stands in the script; any other is as good as free on a host of our own clients."""
+    within = Repeat(script=[Wait(signal="go"), Repeat(script=[Connect(source_port=5000)], times=2)], times=2)
+    group = GroupPlan("askers", "db", 1, [Connect(), within], [ClientPlan(1, 0.0, "00")])
+    asked = msgspec.structs.replace(plan(OURS), groups=[group])
+    assert is_denied(asked, {"client-1": Lingering({5000})})
+    assert not is_denied(asked, {"client-1": Lingering({5001})})
 
 
 def test_a_program_is_the_same_when_all_that_is_said_of_it_is() -> None:
