@@ -107,6 +107,7 @@ def adopted(
 
 def test_a_host_and_its_neighbours_are_on_one_network() -> None:
     """Whatever passes between them passes the host's one interface, where faults stand."""
+    assert networks.networks_of(CANONICAL, ["pg"]) == networks.Networks(under_test=["back"], apart=["far"])
     made = adopted()
     services = made.model["services"]
     assert set(services["db.agent"]["networks"]) == {model.DATA}
