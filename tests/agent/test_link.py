@@ -10,6 +10,7 @@ import pytest
 
 from midsession.agent.protocol import Finish, Link, Relink, Renumber, Unrenumber
 from tests.agent.conductor import Agent, Refusal, TestConductor
+from tests.agent.test_cures import SERVE
 from tests.agent.test_filter import NAMESPACE, OWN, inside
 
 BEYOND = OWN.rpartition(".")[0] + ".254"
@@ -17,10 +18,16 @@ BEYOND = OWN.rpartition(".")[0] + ".254"
 pytestmark = pytest.mark.netns
 
 
+NOTHING_SWITCHES = """
+from types import SimpleNamespace
+from midsession.agent.network import link
+link.fcntl = SimpleNamespace(ioctl=lambda *_: None)"""
+
+
 @pytest.fixture
-def agent() -> Iterator[Agent]:
-    """An agent whose namespace has the interface `v0`."""
-    process = Agent("--stdio", prefix=NAMESPACE)
+def agent(request: pytest.FixtureRequest) -> Iterator[Agent]:
+    """An agent whose namespace has the interface `v0`; sabotaged by a parameter."""
+    process = Agent(code=getattr(request, "param", "") + SERVE, prefix=NAMESPACE)
     yield process
     process.end()
 
@@ -98,6 +105,25 @@ def test_a_way_out_comes_back_with_the_interface(agent: Agent, conductor: TestCo
     conductor.ask(Unrenumber(id=0, fault="move"))
     conductor.ask(Relink(id=0, fault="down"))
     assert f"default via {BEYOND}" in inside(agent, "ip", "route")
+
+
+def test_a_way_out_comes_back_when_the_last_of_several_faults_lets_go(agent: Agent, conductor: TestConductor) -> None:
+    """One that begins while the interface is down finds no routes, and must not take that for what there was."""
+    inside(agent, "ip", "route", "add", "default", "via", BEYOND, "dev", "v0")
+    for fault in ("long", "short"):
+        conductor.ask(link(fault, up=False))
+    for fault in ("short", "long"):
+        conductor.ask(Relink(id=0, fault=fault))
+    assert f"default via {BEYOND}" in inside(agent, "ip", "route")
+
+
+@pytest.mark.parametrize("agent", [NOTHING_SWITCHES], indirect=True)
+def test_a_link_that_stays_up_is_no_fault(agent: Agent, conductor: TestConductor) -> None:
+    """The kernel is asked whether it has switched it: nothing is `injected` that has no effect."""
+    with pytest.raises(Refusal, match="v0 did not go down"):
+        conductor.ask(link("down", up=False))
+    assert is_up(agent)
+    assert events(conductor) == []
 
 
 def test_a_host_that_nobody_reaches_moves_nowhere(agent: Agent, conductor: TestConductor) -> None:
