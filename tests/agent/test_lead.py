@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from midsession.agent.protocol import Lead, Mislead, Renumber, Unlead, Unmislead
 from tests.agent.conductor import ROOT, Agent, Refusal, TestConductor
 from tests.agent.test_filter import NAMESPACE, inside, ruleset
 from tests.agent.test_names import query
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.netns
 
@@ -143,6 +145,30 @@ def test_a_socket_that_is_used_again_hears_what_is_so_by_then(host: tuple[Agent,
         assert (hears("server"), hears("spare")) == (OLD, "10.9.0.3")
 
 
+def test_who_has_asked_before_the_cure_is_answered(host: tuple[Agent, TestConductor]) -> None:
+    """Else it would wait for its resolver to give up: the query was led away, and nobody else has it."""
+    agent, conductor = host
+    conductor.ask(leading())
+    enter = ["nsenter", "--user", "--preserve-credentials", "--net", "--target", str(agent.process.pid)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*enter, sys.executable, "-c", ONE_SOCKET], text=True, **pipes) as asker:  # type: ignore[call-overload]
+        agent.process.send_signal(signal.SIGSTOP)
+        cure = conductor.send(Unlead(id=0, fault="move"))
+        asker.stdin.write(query("server").hex() + "\n")
+        asker.stdin.flush()
+        eventually(lambda: is_waiting(agent), 20, "the query waits for the agent")
+        agent.process.send_signal(signal.SIGCONT)
+        assert conductor.reply(cure) == {}
+        assert asker.stdout.readline().strip() == NEW
+        asker.stdin.close()
+
+
+def is_waiting(agent: Agent) -> bool:
+    """Whether a datagram waits in a socket of 127.0.0.1, see proc_net_udp in the kernel's documentation."""
+    sockets = [line.split() for line in inside(agent, "cat", "/proc/net/udp").splitlines()[1:]]
+    return any(row[1].startswith("0100007F:") and not row[4].endswith(":00000000") for row in sockets)
+
+
 def test_the_host_that_has_moved_says_so_last(host: tuple[Agent, TestConductor]) -> None:
     """It alone gives the witness, and not by having the address; it has one cure for both."""
     agent, conductor = host
@@ -202,6 +228,16 @@ def test_what_nobody_finds_there_is_no_success(host: tuple[Agent, TestConductor]
     with pytest.raises(Refusal, match=f"does not say that server is at {NEW}"):
         conductor.ask(leading())
     assert [r.event for r in conductor.book() if r.event == "witnessed"] == []
+
+
+@pytest.mark.parametrize("sabotage", [NOBODY_IS_LED], indirect=True)
+def test_a_look_up_that_nobody_answers_comes_to_an_end(host: tuple[Agent, TestConductor]) -> None:
+    """It is refused as if something else had been said."""
+    agent, conductor = host
+    inside(agent, "nft", "add table ip mute; add chain ip mute out { type filter hook output priority 0; }")
+    inside(agent, "nft", "add rule ip mute out udp sport 53 drop")
+    with pytest.raises(Refusal, match=f"does not say that server is at {NEW}"):
+        conductor.ask(leading())
 
 
 @pytest.mark.parametrize("sabotage", [TABLE_STAYS], indirect=True)
