@@ -79,6 +79,7 @@ def test_one_name_has_another_address(agent_and_conductor: tuple[Agent, TestCond
     assert others == ["asked the resolver"] * 3
     assert conductor.wait_record("witnessed").fields["name"] == name
     assert conductor.ask(Unmislead(id=0, fault="lie")) == {"queries": 2}
+    assert [record.event for record in conductor.book() if record.event == "witnessed"] == ["witnessed"]
     assert asked(agent, query(name)) == ["asked the resolver"]
     assert ruleset(agent)[1:] == []
     agent.end()
