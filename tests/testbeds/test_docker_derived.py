@@ -123,11 +123,12 @@ def test_a_host_and_its_neighbours_are_on_one_network() -> None:
 def test_all_networks_of_the_scenarios_services_become_one() -> None:
     """Also where two services are on two each; it has a way out where one of them has."""
     front = {"x-midsession": {"internal": False}, "driver_opts": {"com.docker.network.driver.mtu": "1400"}}
-    more = {"pg": {"networks": {"back": {"aliases": ["a"]}, "front": {"aliases": ["b"]}}}}
+    more = {"pg": {"networks": {"back": {"aliases": ["a"], "priority": 7}, "front": {"aliases": ["b"]}}}}
     made = adopted(changed(more, {"front": front}))
     agent = made.model["services"]["db.agent"]["networks"]
     assert set(agent) == {model.DATA}
     assert set(agent[model.DATA]["aliases"]) == {"db", "pg", "a", "b", "pg-main"}
+    assert agent[model.DATA]["priority"] == 7
     under_test = made.model["networks"][model.DATA]
     assert under_test["internal"] is False
     assert under_test["driver_opts"] == {"com.docker.network.driver.mtu": "1400"}
@@ -202,7 +203,18 @@ def test_neighbours_stay_as_they_are() -> None:
     assert "profiles" not in services["worker"]
     assert services["worker"]["depends_on"] == {"vault": {"condition": "service_started"}}
     assert services["vault"]["labels"] == MARKS
-    assert adopted().model["volumes"]["data"] == {"labels": MARKS}
+    volumes = {"data": {"name": "app_data", "driver": "d"}, "bare": None, "old": {"name": "old", "external": True}}
+    assert adopted({**CANONICAL, "volumes": volumes}).model["volumes"] == {
+        "data": {"driver": "d", "labels": MARKS},
+        "bare": {"labels": MARKS},
+        "old": volumes["old"],
+    }
+
+
+def test_what_is_to_be_built_is_known() -> None:
+    """Of hosts and of neighbours, by their names in the file."""
+    assert derived.has_builds(adopted()) == ["pg"]
+    assert derived.has_builds(adopted(changed({"vault": {"build": {"context": "/v"}}}))) == ["pg", "vault"]
 
 
 def test_neighbours_come_up_when_what_they_need_is_there() -> None:
@@ -245,7 +257,10 @@ def test_a_service_behind_a_profile_is_taken_when_it_is_named() -> None:
     """With what it needs, and nothing else that its profile holds; what is active comes up anyway."""
     there = CANONICAL["services"]
     active = {**CANONICAL, "services": {"side": there["side"]}}
-    assert set(derived.chosen(active, CANONICAL, ["pg"])["services"]) == {"side", "pg", "vault"}
+    chosen = derived.chosen(active, CANONICAL, ["pg"])
+    assert set(chosen["services"]) == {"side", "pg", "vault"}
+    assert {**chosen, "services": there} == CANONICAL
+    assert derived.chosen(active, CANONICAL, ["pg", "nobody"]) == CANONICAL, "so that it is said what there is"
 
 
 # --- secrets and configs -------------------------------------------------------------------------------------------
@@ -263,11 +278,17 @@ WITH_CONTENT: dict[str, Any] = {
 
 def test_what_compose_would_write_into_a_container_is_written_into_it() -> None:
     """The content of a config, and a secret from the environment; files are mounted, and no matter of ours."""
-    packed = adopted(WITH_CONTENT, environment={"KEY": "s3cr$t"}).put_in["db"]
+    made = adopted(WITH_CONTENT, environment={"KEY": "s3cr$t"})
+    packed = made.put_in["db"]
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         read = {e.name: (oct(e.mode), e.uid, (tar.extractfile(e) or io.BytesIO()).read()) for e in tar}
     assert read == {"run/secrets/key": ("0o400", 7, b"s3cr$t"), "etc/c": ("0o444", 0, b"a$b")}
+    assert contents.variables(WITH_CONTENT) == {"KEY"}
+    assert made.variables == {"KEY": "s3cr$t"}, "for neighbours, into whom Compose writes it"
+    assert made.model["configs"] == {"c": {"content": "a$$b"}}
     assert adopted().put_in == {}
+    with pytest.raises(EnvironmentLacks, match="KEY, which is not set"):
+        adopted(WITH_CONTENT)
 
 
 @pytest.mark.parametrize("word", ["secrets", "configs"])
@@ -305,6 +326,7 @@ TWO_NAMES = {"pg": {"networks": {"back": None, "front": None}}, "q": {"networks"
         ({"vault": {"networks": {"back": {"aliases": ["client-1"]}}}}, {}, "pg", "name-taken"),
         ({"db": {"image": "x", "networks": {"back": None}}}, {}, "pg", "name-taken"),
         (TWO_NAMES, {"front": {}}, "pg", "name-taken"),
+        ({"vault": {"networks": {model.DATA: None}}}, {model.DATA: {}}, "pg", "name-taken"),
         ({"vault": FIXED}, {}, "pg", "compose-fixed-address"),
         ({"pg": FIXED}, {}, "pg", "compose-fixed-address"),
     ],
