@@ -51,6 +51,18 @@ def test_a_neighbours_way_out_may_be_a_network_of_its_own(far: dict[str, Any]) -
     assert made["networks"]["under-test"]["internal"] is True
 
 
+def test_the_way_out_of_one_network_is_that_of_all_that_become_one_with_it() -> None:
+    """Also of who is on another of them; and the engine's own bridge has always one."""
+    made = adopted(
+        changed(
+            {"pg": {"networks": {"back": None, "front": None}}, "worker": {"ports": [PORT], **ASKS}}, {"front": OPEN}
+        )
+    ).model
+    assert (made["services"]["worker"]["ports"], made["networks"]["under-test"]["internal"]) == ([PORT], False)
+    alone = {"networks": None, "network_mode": "bridge", "ports": [PORT], **ASKS}
+    assert adopted(changed({"vault": alone})).model["services"]["vault"]["ports"] == [PORT]
+
+
 @pytest.mark.parametrize(
     ("services", "nets", "said"),
     [
