@@ -59,9 +59,11 @@ def test_impairments_come_and_go_each_by_itself(agent: Agent, conductor: TestCon
     assert conductor.ask(Mend(id=0, fault="slow")) == {"packets": 0, "seen": 0}
     assert conductor.ask(Mend(id=0, fault="slow")) == {}
     assert len([line for line in rules(agent) if "queue num" in line]) == 4
+    conductor.ask(delay("late", direction="from"))
+    assert len([line for line in rules(agent) if "queue num" in line]) == 4 + 1, "what was healed does not come back"
     conductor.ask(Finish(id=0))
     assert rules(agent) == []
-    assert [r.fields["fault"] for r in conductor.book() if r.event == "healed"] == ["slow", "slower"]
+    assert [r.fields["fault"] for r in conductor.book() if r.event == "healed"] == ["slow", "slower", "late"]
 
 
 MISTAKEN = """
