@@ -11,7 +11,7 @@ import pytest
 
 from midsession.core.plan import ComposeService, Service
 from midsession.errors import EnvironmentLacks
-from midsession.testbeds.docker import contents, derived, model, networks
+from midsession.testbeds.docker import contents, dependencies, derived, model, networks
 from midsession.testbeds.docker.dependencies import Seen, Wait, holds
 from tests.testbeds.test_docker_parts import MARKS, plan, step
 
@@ -360,6 +360,15 @@ def test_a_neighbour_that_could_not_be_told_of_a_move_is_refused() -> None:
     assert set(made.beside) == {"side"}
     apart = changed({"vault": {"networks": {"far": None}}, "worker": {"networks": {"far": None}}})
     assert set(adopted(apart, fault="readdress").beside) == {"vault", "worker", "side"}
+
+
+def test_an_order_that_can_be_held_is_no_error() -> None:
+    """Where the one need not be there, or a step starts either of them."""
+    loose = changed({"worker": {"depends_on": {"pg": {"condition": "service_started", "required": False}}}})
+    assert dependencies.out_of_order(CANONICAL, {"worker": True, "pg": True}) is not None
+    assert dependencies.out_of_order(loose, {"worker": True, "pg": True}) is None
+    assert dependencies.out_of_order(CANONICAL, {"worker": False, "pg": True}) is None
+    assert dependencies.out_of_order(CANONICAL, {"worker": True, "pg": False}) is None
 
 
 def test_services_that_wait_for_each_other_are_started_in_that_order() -> None:
