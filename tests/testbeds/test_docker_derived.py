@@ -11,7 +11,7 @@ import pytest
 
 from midsession.core.plan import ComposeService, Service
 from midsession.errors import EnvironmentLacks
-from midsession.testbeds.docker import contents, dependencies, derived, model, networks
+from midsession.testbeds.docker import contents, dependencies, derived, extension, model, networks
 from midsession.testbeds.docker.dependencies import Seen, Wait, holds
 from tests.testbeds.test_docker_parts import MARKS, plan, step
 
@@ -308,6 +308,30 @@ def test_content_that_nobody_could_write_is_refused(word: str) -> None:
     use["services"]["vault"] = vault | {"read_only": True}
     with pytest.raises(EnvironmentLacks, match="read_only"):
         contents.require("f", use, {"K": ""})
+
+
+# --- what a file says to us ----------------------------------------------------------------------------------------
+
+
+def test_what_a_file_says_to_us_comes_back_into_its_model() -> None:
+    """Compose leaves it out of the model in JSON, and has it in YAML: that of services and networks, and nothing else
+    is taken from there."""
+    plain: dict[str, Any] = {
+        "name": "app",
+        "services": {"pg": {"image": "p"}, "vault": {"image": "v"}},
+        "networks": {"back": None, "far": {"name": "f"}},
+    }
+    said = "services: {pg: {image: other, x-midsession: {ports: true}}, vault: {image: v}, nobody: null}\n"
+    said += "networks: {back: {x-midsession: {internal: false}}, far: null}\n"
+    assert extension.restored(plain, said, "f") == {
+        "name": "app",
+        "services": {"pg": {"image": "p", "x-midsession": {"ports": True}}, "vault": {"image": "v"}},
+        "networks": {"back": {"x-midsession": {"internal": False}}, "far": {"name": "f"}},
+    }
+    bare = {"services": plain["services"]}
+    assert extension.restored(bare, "x-midsession: true\n", "f") == bare
+    with pytest.raises(EnvironmentLacks, match=r"(?s)x-midsession of f cannot be read.*compose-extension"):
+        extension.restored(plain, "x-midsession: [", "f")
 
 
 # --- what cannot be held -------------------------------------------------------------------------------------------
