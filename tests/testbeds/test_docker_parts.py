@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -41,6 +41,7 @@ from midsession.testbeds.docker.sweep import (
     OWNER,
     PROJECT,
     clear,
+    labels,
     owners,
     remove_project,
     remove_unsettled,
@@ -150,7 +151,8 @@ def test_the_owner_in_a_namespace_that_is_gone_is_dead() -> None:
 
 def test_an_owner_survives_its_label() -> None:
     """Read back what was written; take nothing else for one."""
-    assert Owner.parse(str(me())) == me()
+    assert Owner.parse(labels("p", me())[OWNER]) == me()
+    assert labels("p", me())[PROJECT] == "p"
     for text in ("", "x", "a/b/c/d/e", "//c/1/2", f"{me()}/more"):
         assert Owner.parse(text) is None
 
@@ -456,8 +458,8 @@ def test_a_program_that_ended_just_before_it_was_killed_is_dead_enough(runs: boo
 class FakeEngine:
     """An engine's API that holds labelled things, and whose n-th removal fails."""
 
-    def __init__(self, fails_at: int = -1, owner: str = "", late: int = 0, stays: str = "") -> None:
-        """`late`: a network of the project appears only when the engine is asked for its networks so many times.
+    def __init__(self, fails_at: int = -1, owner: str = "", late: Collection[int] = (), stays: str = "") -> None:
+        """`late`: a network of the project appears whenever the engine is asked for its networks for the n-th time.
         `stays`: what is called so cannot be removed."""
         marked = {PROJECT: "p", OWNER: owner}
         self._late, self.asked, self.stays = late, 0, stays
@@ -474,7 +476,7 @@ class FakeEngine:
 
     def networks(self, **_: object) -> list[dict[str, Any]]:
         self.asked += 1
-        if self.asked == self._late:
+        if self.asked in self._late:
             self.things["networks"].append({"Id": "late", "Name": "late", "Labels": {PROJECT: "p"}})
         return list(self.things["networks"])
 
@@ -543,10 +545,18 @@ def test_whose_owner_nobody_can_look_at_is_named_and_left_alone(tmp_path: Path) 
 @pytest.mark.parametrize(("late", "scans"), [(2, 3), (5, 3), (8, 3), (14, 8)])
 def test_what_an_engine_makes_for_nobody_is_taken_away(late: int, scans: int) -> None:
     """A request whose asker was killed is carried out all the same: one look that finds nothing proves nothing."""
-    engine: Any = FakeEngine(late=late)
+    engine: Any = FakeEngine(late=[late])
     assert remove_unsettled(engine, ["p"], within_s=20, scans=scans) == []
     assert list(engine.left()) == []
     assert engine.calls == 5
+
+
+def test_whatever_comes_late_makes_the_wait_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has found something has proven that requests are under way: as many empty looks as before are due again."""
+    monkeypatch.setattr(sys.modules[remove_unsettled.__module__], "_PAUSE_S", 0)
+    engine: Any = FakeEngine(late=[5, 11])
+    assert remove_unsettled(engine, ["p"], within_s=20, scans=3) == []
+    assert (list(engine.left()), engine.calls, engine.asked) == ([], 6, 2 * 9)
 
 
 def test_what_cannot_be_taken_away_is_named() -> None:
@@ -637,7 +647,7 @@ def test_what_an_engine_would_not_remove_at_first_is_tried_again(tmp_path: Path)
 
 def test_a_project_whose_compose_was_broken_off_is_looked_after_for_longer(tmp_path: Path) -> None:
     """Nothing of it is left when it is said to be gone, though something else of it was made well meanwhile."""
-    api = FakeEngine(late=3)
+    api = FakeEngine(late=[3])
     parts: Any = Interrupted(api)
     workshop = Workshop(parts, Journal(tmp_path), parts, parts)
 
