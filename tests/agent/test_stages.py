@@ -176,6 +176,16 @@ def test_each_nth_is_counted_in_each_direction_by_itself() -> None:
     assert damaged == [5, 6, 11, 12]
 
 
+@pytest.mark.parametrize("ask", [Corrupt(share=0.1), Duplicate(share=0.1), Reorder(share=0.1, late_s=0.0)])
+def test_a_share_of_all_packets_is_chosen(ask: Impairment) -> None:
+    """As large a one as was asked for."""
+    road = Road(ask)
+    road.send(10_000)
+    counts = road.line.stages["0"].counts
+    chosen = counts.get("late", counts["packets"])
+    assert chosen / counts["seen"] == pytest.approx(0.1, abs=0.01)
+
+
 def test_a_damaged_packet_has_one_bit_flipped_behind_its_header() -> None:
     """Its IP header is whole, so that it comes to the one whose checksum finds it."""
     road = Road(Corrupt(share=1.0))
