@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import filelock
 import msgspec
 import pytest
 
@@ -34,7 +35,7 @@ from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.testbeds.docker import archive, model, owner
 from midsession.testbeds.docker.attached import STDERR, STDOUT, Demultiplexer, open_outputs
 from midsession.testbeds.docker.container import ContainerHost
-from midsession.testbeds.docker.journal import Entry, Journal, pick_subnets
+from midsession.testbeds.docker.journal import SUBNETS_VARIABLE, Entry, Journal, pick_subnets
 from midsession.testbeds.docker.owner import Owner, me
 from midsession.testbeds.docker.reaper import Watch
 from midsession.testbeds.docker.sweep import (
@@ -186,6 +187,34 @@ def test_a_subnet_holds_its_hosts_and_a_full_range_says_so() -> None:
     assert str(subnet) == "10.213.128.0/27"
     with pytest.raises(EnvironmentLacks, match="midsession prune"):
         pick_subnets(half, [5], [SPACE])
+
+
+def test_subnets_may_be_taken_from_a_part_that_others_hardly_look_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sixteenth of the range, by chance; all of a range that is small already."""
+    monkeypatch.setattr("random.choice", lambda parts: parts[-1])
+    journal = Journal(tmp_path)
+    assert journal.begin("near", "here", [5], []).subnets == ["10.213.0.0/27"]
+    assert journal.begin("far", "here", [5], [], apart=True).subnets == ["10.213.240.0/27"]
+    monkeypatch.setenv(SUBNETS_VARIABLE, "10.214.0.0/21")
+    assert journal.begin("small", "here", [5], [], apart=True).subnets == ["10.214.0.0/27"]
+    monkeypatch.setenv(SUBNETS_VARIABLE, "10.214.0.1/21")
+    with pytest.raises(EnvironmentLacks, match="bad-subnets"):
+        journal.begin("none", "here", [5], [])
+
+
+def test_a_journal_is_its_users_own_and_nobody_waits_for_it_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made where it is missing; what has no entry any more may end once more."""
+    monkeypatch.setattr("midsession.testbeds.docker.journal._LOCK_S", 0)
+    journal = Journal(tmp_path / "state" / "docker")
+    assert journal.directory.stat().st_mode & 0o777 == 0o700
+    journal.end("nobody")
+    with filelock.FileLock(journal.directory / "lock"), pytest.raises(HarnessError, match="journal-locked"):
+        journal.begin("p", "here", [1], [])
+    assert list(journal.entries()) == []
 
 
 def test_a_half_written_entry_is_nobodys(tmp_path: Path) -> None:
