@@ -6,13 +6,14 @@ import asyncio
 import io
 import ipaddress
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tarfile
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from midsession.testbeds.docker.attached import STDERR, STDOUT, Demultiplexer, o
 from midsession.testbeds.docker.container import ContainerHost
 from midsession.testbeds.docker.journal import SUBNETS_VARIABLE, Entry, Journal, pick_subnets
 from midsession.testbeds.docker.owner import Owner, me
-from midsession.testbeds.docker.reaper import Watch
+from midsession.testbeds.docker.reaper import Watch, wait_until_harness_is_gone
 from midsession.testbeds.docker.sweep import (
     OWNER,
     PROJECT,
@@ -51,6 +52,7 @@ from midsession.testbeds.docker.sweep import (
 )
 from midsession.testbeds.docker.workshop import Workshop
 from midsession.testbeds.registry import choose
+from tests.agent.conductor import wait_dead
 
 SPACE = ipaddress.IPv4Network("10.213.0.0/16")
 MARKS = {PROJECT: "p", OWNER: "o"}
@@ -233,6 +235,63 @@ def test_the_reaper_knows_what_was_begun_and_not_ended() -> None:
         watch.hear(data[cut:])
         assert watch.projects == {"b"}
         assert list(watch.children) == [os.getpid()]
+
+
+@contextmanager
+def running(*argv: str, group: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is gone in the end, in a `group` of its own or in ours."""
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=group) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL) if group else process.kill()
+
+
+SLEEP = ("sleep", "600")
+
+
+def test_the_reaper_ends_what_the_harness_has_started_and_nothing_else() -> None:
+    """With all that is in its group. Who has the number of one that is gone lives on; who leads no group hinders it
+    not."""
+    with (
+        running(*SLEEP) as groupless,
+        running(*SLEEP, group=True) as other,
+        running("sh", "-c", "sleep 600 & echo $!; wait", group=True) as started,
+    ):
+        assert started.stdout is not None
+        inner = int(started.stdout.readline())
+        watch = Watch()
+        for process in (groupless, other, started):
+            watch.hear(f"@{process.pid}\n".encode())
+        watch.children[other.pid] -= 1
+        watch.kill_children()
+        assert started.wait(20) == -signal.SIGKILL
+        wait_dead(inner)
+        watch.kill_children()
+        assert (groupless.poll(), other.poll()) == (None, None)
+
+
+def test_the_reaper_waits_for_the_pipes_end_and_not_long_beyond_the_harness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else may hold the pipe; what was told in it before counts, and what was started is ended."""
+    monkeypatch.setattr("midsession.testbeds.docker.reaper._END_OF_PIPE_S", 0.05)
+    with running(*SLEEP) as harness, running(*SLEEP, group=True) as started:
+        life = os.pidfd_open(harness.pid)
+        pipe, told = os.pipe()
+        os.write(told, f"+p\n@{started.pid}\n".encode())
+        harness.kill()
+        harness.wait()
+        watch = Watch()
+        wait_until_harness_is_gone(pipe, life, watch)
+        assert watch.projects == {"p"}
+        assert started.wait(20) == -signal.SIGKILL
+    with running(*SLEEP) as living:
+        os.close(life)
+        life = os.pidfd_open(living.pid)
+        os.close(told)
+        wait_until_harness_is_gone(pipe, life, Watch())
+    os.close(life)
+    os.close(pipe)
 
 
 # --- the model -----------------------------------------------------------------------------------------------------
