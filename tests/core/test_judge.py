@@ -98,6 +98,15 @@ def test_all_well_is_a_pass() -> None:
     assert len(verdict.findings) >= 6
 
 
+@pytest.mark.parametrize("word", ["fail", "inconclusive", "crash"])
+def test_what_judges_every_run_counts_as_much_as_the_scenarios_checks(word: str) -> None:
+    """Its finding comes behind theirs; one that crashes is an error, and ends nothing."""
+    verdict = judged(calm("pass"), always=[build_says("says", {"word": word})])
+    expected = MEANS.get(word) or Status(word)
+    assert [f.status for f in of(verdict, "says")] == [Status.PASS, expected]
+    assert verdict.status is expected
+
+
 MEANS = {"crash": Status.ERROR, "cannot-tell": Status.INCONCLUSIVE}
 WORDS = [*Status, *MEANS]
 
