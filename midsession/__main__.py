@@ -7,6 +7,7 @@ import sys
 
 from midsession.ahead import start
 from midsession.leave import end, leave_when_interrupted
+from midsession.streams import open_closed
 
 TYPE_CHECKING = False  # as in `midsession`
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ _COLLECT_EVERY = 50_000
 
 
 def main() -> NoReturn:
-    """Carry out the command line, and exit with its code."""
+    """Carry out the command line, and exit with its code. Nothing that is opened gets the number of a closed stream."""
     leave_when_interrupted()
+    open_closed()
     gc.set_threshold(_COLLECT_EVERY)
     start(sys.argv[1:])
     from midsession.cli import carry_out

@@ -6,7 +6,7 @@ import os
 import sys
 from io import BufferedWriter, FileIO, TextIOWrapper
 
-from midsession.streams import ERRORS, OUTPUT, open_closed
+from midsession.streams import ERRORS, OUTPUT
 
 
 class Outlet(TextIOWrapper):
@@ -36,10 +36,9 @@ class Outlet(TextIOWrapper):
 def open_outlets() -> None:
     """Make standard output and standard error outlets that can say every character, line by line.
 
-    One that was closed leads to /dev/null. Streams that somebody has put in their place (a test, a notebook) stay as
-    they are.
+    One that was closed leads to /dev/null (see `open_closed`). Streams that somebody has put in their place (a test, a
+    notebook) stay as they are.
     """
-    open_closed()
     for number, name in ((OUTPUT, "stdout"), (ERRORS, "stderr")):
         stream = getattr(sys, name)
         if stream is None or type(stream) is TextIOWrapper:

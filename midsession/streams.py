@@ -12,12 +12,13 @@ OUTPUT, ERRORS = 1, 2
 
 
 def open_closed() -> None:
-    """Give each standard stream that is closed /dev/null, so that no other file gets its number."""
+    """Give each standard stream that is closed /dev/null, so that no other file gets its number, here or in what is
+    started from here."""
     for number in (0, OUTPUT, ERRORS):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
 
 
 def write_line(stream: int, text: str) -> None:

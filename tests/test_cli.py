@@ -570,6 +570,8 @@ def test_a_spoilt_stream_makes_no_verdict(tmp_path: Path, way: str, streams: tup
     (tmp_path / "good.scenario.yaml").write_text(GOOD)
     (tmp_path / "typo.scenario.yaml").write_text(TYPO)
     cannot_tell = {3} if way == "full" and 1 in streams else set()
-    for argv, codes in ((["validate", "good.scenario.yaml"], {0}), (["run", "typo.scenario.yaml"], {4})):
+    good = "good.scenario.yaml"
+    told = {("validate", good): {0}, ("run", "typo.scenario.yaml"): {4}, ("run", good, "--testbed", "netns"): {0}}
+    for argv, codes in told.items():
         with spoilt_python(["-m", "midsession", *argv], way, streams, cwd=tmp_path) as program:
             assert program.wait(60) in codes | cannot_tell, argv
