@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import CodeType
 from typing import Any, ClassVar
 
 import msgspec
@@ -105,13 +106,16 @@ class Python(Check):
 
 def _module(path: Path) -> Any:
     """The file as a module of its own, made anew each time; it is entered nowhere and leaves no bytecode behind."""
-    spec = spec_from_file_location(f"midsession_check_{path.stem}", path)
+    loader = _WithAsserts(f"midsession_check_{path.stem}", str(path))
+    spec = spec_from_loader(loader.name, loader)
     assert spec is not None
-    assert spec.loader is not None
     module = module_from_spec(spec)
-    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = kept
+    loader.exec_module(module)
     return module
+
+
+class _WithAsserts(SourceFileLoader):
+    """Loads from the source alone, with its asserts, whatever `python -O` and PYTHONOPTIMIZE say."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self.get_data(self.path), self.path, "exec", dont_inherit=True, optimize=0)

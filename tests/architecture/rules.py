@@ -324,7 +324,7 @@ RULES: dict[str, Rule] = {
             ),
             But(
                 "midsession/checks/python.py",
-                ("importlib.util", "*.exec_module"),
+                ("importlib.machinery", "importlib.util", "*.exec_module", "builtins.compile*"),
                 "the check that is a function of the user's: a file beside the scenario, named as such",
             ),
             But("midsession/report/html.py", ("jinja2",), "the page is ours; what a run says is a value in it"),

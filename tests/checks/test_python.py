@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,23 @@ def test_false_and_a_failed_assert_are_broken_ones() -> None:
     finding = told(w, "nobody_was_lost")
     assert finding.status is Status.FAIL
     assert finding.seen.startswith("1 connections were lost")
+
+
+ASKS = """
+from tests.build import World
+from tests.checks.test_python import told
+
+w = World(talkers=2)
+w.client("talkers-1").connects(0.1).loses(0.2).ends(0.3, "lost")
+print(told(w, "nobody_was_lost").status)
+"""
+
+
+def test_asserts_count_where_python_is_told_to_leave_them_out() -> None:
+    """`python -O`, PYTHONOPTIMIZE: a check whose asserts were left out could not fail."""
+    asked = [sys.executable, "-O", "-B", "-c", ASKS]
+    done = subprocess.run(asked, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True, timeout=60)
+    assert done.stdout == "fail\n"
 
 
 def test_a_finding_of_its_own_is_taken_as_it_is() -> None:
