@@ -266,3 +266,17 @@ def test_an_interrupt_after_workers_have_begun(tmp_path: Path) -> None:
         wait_until(lambda: any((tmp_path / "runs").glob("*/plan.json")), "a run")
         said = ends_in_order(process, tmp_path)
     assert "3 runs: 2 interrupted, 1 not run" in said
+
+
+@pytest.mark.netns
+def test_a_command_that_is_killed_takes_its_workers_along(tmp_path: Path) -> None:
+    """L1 with `-n`: nobody ends a run in order, with all the time that this may take, for a command that is dead."""
+
+    def said(word: str) -> int:
+        return sum(f'"{word}"' in path.read_text() for path in (tmp_path / "runs").glob("*/events/conductor*"))
+
+    with command(tmp_path, "-n", "2", a=ENDLESS, b=ENDLESS) as process:
+        wait_until(lambda: said("begun") == 2, "two runs")
+        process.kill()
+        wait_until(lambda: not relatives(str(tmp_path)), "nothing left")
+    assert (said("begun"), said("ended")) == (2, 0)

@@ -115,21 +115,28 @@ async def _answer(worker: Process, when: str) -> bytes:
 async def work(order: Order, answers: int) -> None:
     """Perform plans from standard input until it ends; write the answers to the descriptor `answers`."""
     bench = order.bench()
-    plans = asyncio.StreamReader(LONGEST_LINE)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: _Plans(plans), sys.stdin.buffer)
+    lines = asyncio.StreamReader(LONGEST_LINE)
+    plans = _Plans(lines)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: plans, sys.stdin.buffer)
     try:
-        while line := await plans.readline():
+        while line := await lines.readline():
+            plans.runs = True
             told = await perform_unseen(bench, Plan.from_json(line))
+            plans.runs = False
             _write(answers, msgspec.json.encode(told) + b"\n")
     finally:
         await bench.shut()
 
 
 class _Plans(asyncio.StreamReaderProtocol):
-    """The command's end of the pipe. When it goes in the middle of a run, nobody waits for that run any more."""
+    """The command's end of the pipe. When it goes while a run is under way (`runs`), the command was killed, and so is
+    this process: what it holds is taken away by those that watch over it, as if it were the command itself."""
+
+    runs = False
 
     def eof_received(self) -> bool | None:
-        signal.raise_signal(signal.SIGTERM)
+        if self.runs:
+            signal.raise_signal(signal.SIGKILL)
         return super().eof_received()
 
 
