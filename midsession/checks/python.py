@@ -27,8 +27,9 @@ class Python(Check):
 
     The function is given the `History`. It returns True or nothing (kept), False (broken), or a `Finding` of its own;
     a failed `assert` is a failure with its text, `CannotTell` is inconclusive, anything else that it raises or returns
-    is an error. It runs in the harness, when the run is judged, and each time that it is judged again. A history in
-    which no client did anything is inconclusive whatever it returns.
+    is an error. It runs in the harness, when the run is judged, and each time that it is judged again; nothing but a
+    second Ctrl-C ends one that does not end by itself. A history in which no client did anything is inconclusive
+    whatever it returns.
     """
 
     kind: ClassVar[str] = "python"
