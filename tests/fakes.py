@@ -91,8 +91,8 @@ class FakeHost:
 
     A client program never listens, and exits with code 0 after `life_s`. `takes_s` is how long the answers to kinds of
     requests take. `deaf` names those that are never answered, `idle` those that are answered and not carried out,
-    `sick` those that are refused; to ask for one of `mistaken` raises ZeroDivisionError. `log` is every request, in
-    order.
+    `sick` those that are refused, `failing` those whose answer is that error; to ask for one of `mistaken` raises
+    ZeroDivisionError. `log` is every request, in order.
     """
 
     clock = "fake/time:[1]"
@@ -106,6 +106,7 @@ class FakeHost:
         self.deaf: set[type[Any]] = set()
         self.idle: set[type[Any]] = set()
         self.sick: set[type[Any]] = set()
+        self.failing: dict[type[Any], Exception] = {}
         self.mistaken: set[type[Any]] = set()
         self.start_s = 0.2
         self.takes_s: dict[type[Any], float] = {}
@@ -124,7 +125,7 @@ class FakeHost:
         answer = asyncio.get_running_loop().create_future()
         answer.add_done_callback(lambda f: f.cancelled() or f.exception())
         if type(request) not in self.deaf:
-            error = self._refusal(request)
+            error = self.failing.get(type(request)) or self._refusal(request)
             if error is None and type(request) not in self.idle:
                 self._carry_out(request)
             asyncio.get_running_loop().call_later(self.takes_s.get(type(request), 0.0), self._give, answer, error)
@@ -153,13 +154,16 @@ class FakeHost:
         self.tells("exited", code=code, signal=signal, incarnation=self.incarnation, by=by, **more)
         self._world.changed()
 
-    def _refusal(self, request: Request) -> str | None:
+    def _refusal(self, request: Request) -> HarnessError | None:
         match request:
             case Start() if self.running:
-                return "the program runs already"
+                return self._refused("the program runs already")
             case Kill() | Stop() | Freeze() | Thaw() | Tell() if not self.running:
-                return "no program runs"
-        return "it does not work here" if type(request) in self.sick else None
+                return self._refused("no program runs")
+        return self._refused("it does not work here") if type(request) in self.sick else None
+
+    def _refused(self, why: str) -> HarnessError:
+        return HarnessError(f"the agent on {self.name} refused: {why}", "agent-refused")
 
     def _carry_out(self, request: Request) -> None:
         match request:
@@ -209,14 +213,14 @@ class FakeHost:
         if fault:
             self.tells("injected", fault=fault, verb=verb, began_ns=self._world.clock())
 
-    def _give(self, answer: asyncio.Future[Reply], error: str | None) -> None:
+    def _give(self, answer: asyncio.Future[Reply], error: Exception | None) -> None:
         if answer.done():
             return
         if error is None:
             value = {"listening": ["0.0.0.0:4000"] if self.listens else []}
             answer.set_result(Reply(id=0, t_ns=self._world.clock(), value=value))
         else:
-            answer.set_exception(HarnessError(f"the agent on {self.name} refused: {error}", "agent-refused"))
+            answer.set_exception(error)
 
 
 class FakeClient:

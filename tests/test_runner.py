@@ -591,6 +591,21 @@ def test_an_agent_that_never_answers_is_named(tmp_path: Path) -> None:
     assert stage.testbed.calls == ["open", "collect", "close"]
 
 
+@pytest.mark.parametrize(("request_", "ran"), [(Kill, True), (Start, False)])
+def test_what_the_system_refuses_is_a_problem_of_the_run(tmp_path: Path, request_: type[Any], ran: bool) -> None:
+    """An OSError of a host, in a step or before the first, is no mistake of ours: the run has a result all the same."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.host("server").failing = {request_: FileExistsError(17, "File exists", "a.log")}
+
+    stage = Stage(KILL_AND_RETURN, tmp_path, prepare)
+    result = stage.run()
+    assert result.why_ended == "error"
+    assert result.problems == ["the system refused: [Errno 17] File exists: 'a.log'  [harness-error]"]
+    assert stage.testbed.calls == ["open", "collect", "close"]
+    assert any(record.event == "begun" for record in own_records(result)) is ran
+
+
 def test_a_testbed_that_cannot_serve_the_plan_is_the_callers_to_tell(tmp_path: Path) -> None:
     """EnvironmentLacks comes out as it is, after what there was has been taken away."""
     stage = Stage(KILL_AND_RETURN, tmp_path)

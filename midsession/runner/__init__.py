@@ -26,7 +26,7 @@ from midsession.interrupts import heard
 from midsession.ledger import RunPlace, cannot_write
 from midsession.runner.beginning import FAULT_EVENTS
 from midsession.runner.ending import GONE_WITHIN_S, Ending
-from midsession.runner.life import Stopped
+from midsession.runner.life import Stopped, in_words
 from midsession.runner.listener import Listener, RunResult
 from midsession.testbeds import Testbed
 
@@ -81,8 +81,8 @@ class _Run(Ending):
             pass
         except EnvironmentLacks as error:
             lacking = error
-        except HarnessError as error:
-            self._problem(str(error))
+        except (HarnessError, OSError) as error:
+            self._problem(in_words(error))
         finally:
             result = await self._take_down()
         if self._crash:

@@ -23,6 +23,11 @@ T = TypeVar("T")
 ANSWER_WITHIN_S = 10.0
 
 
+def in_words(error: HarnessError | OSError) -> str:
+    """What failed while the run was under way, for its problems."""
+    return str(HarnessError(f"the system refused: {error}") if isinstance(error, OSError) else error)
+
+
 class Stopped(Exception):
     """The run is over while something was awaited."""
 
@@ -154,8 +159,8 @@ class Life:
     def _task_is_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, HarnessError):
-            self._problem(str(error))
+        if isinstance(error, HarnessError | OSError):
+            self._problem(in_words(error))
         elif isinstance(error, Exception):
             self._crashes(error)
 
