@@ -86,6 +86,8 @@ class ContainerHost:
         self._api, self._inbox, self._keeps_logs = api, inbox, keeps_logs
         self._book: _Book | None = None
         self._program: _Program | None = None
+        self._starting: _Program | None = None
+        """The one that the engine was asked to start, until it has answered."""
         self._incarnations = 0
         self.is_finished = False
         self._unhealed: list[str] = []
@@ -164,18 +166,23 @@ class ContainerHost:
     # --- the verbs -------------------------------------------------------------------------------------------------
 
     async def _start(self, ask: Start) -> dict[str, Any]:
+        """Nothing is awaited between the look at what runs and the claim: of two starts at once, one is refused."""
         book = self._open_book()
-        if self._program is not None and self._program.runs:
+        if self._starting is not None or (self._program is not None and self._program.runs):
             raise _refused("the program runs already")
-        incarnation = self._incarnations + 1
-        program = _Program(self, ask, incarnation)
-        await program.attach(self._api, self.container)
+        self._incarnations = incarnation = self._incarnations + 1
+        program = self._starting = _Program(self, ask, incarnation)
         try:
+            if ask.ready_line is None and ask.ready_port is not None:
+                await self._require_free(ask.ready_port)
+            await self._settle(program.attach(self._api, self.container))
             began_ns, t_ns = await self._timed(lambda: self._api.start(self.container))
         except BaseException:
-            program.close()
+            program.ends({})
             raise
-        self._program, self._incarnations = program, incarnation
+        finally:
+            self._starting = None
+        self._program = program
         seen = await self._call(lambda: self._api.inspect_container(self.container))
         if ask.fault:
             book.injected(ask.fault, "start", began_ns, t_ns)
@@ -194,10 +201,12 @@ class ContainerHost:
         return {"began_ns": began_ns, "t_ns": t_ns}
 
     async def _stop(self, ask: Stop, blow: Awaitable[tuple[int, int]]) -> dict[str, Any]:
+        program = self._latest
         began_ns, t_ns = await self._struck(blow, ask.first_signal, ask.fault)
+        if program is None:
+            raise _refused("no program runs")
         if ask.fault:
             self._open_book().injected(ask.fault, "stop", began_ns, t_ns, grace_s=ask.grace_s)
-        program = self._running()
         if ask.grace_s > 0:
             await asyncio.wait({program.gone}, timeout=ask.grace_s)
             if not program.gone.done():
@@ -275,6 +284,12 @@ class ContainerHost:
         book.append(Event.EXITED, fields | {"event_bytes": 0, "event_file": None}, t_ns)
         program.ends(exit_)
 
+    async def _require_free(self, port: int) -> None:
+        """Who listens there already would be taken for the program."""
+        listening = (await self.link.ask(Status(id=0))).value["listening"]
+        if any(place.endswith(f":{port}") for place in listening):
+            raise _refused(f"port {port} is listened on in this host before its program has started")
+
     async def _look_for_port(self, program: _Program, port: int) -> None:
         """The agent sees the port in the namespace that they share. A program that dies meanwhile says so itself."""
         looking = asyncio.ensure_future(self.link.ask(AwaitPort(id=0, port=port, within_s=_READY_WITHIN_S)))
@@ -341,7 +356,7 @@ class ContainerHost:
 
     async def _struck(self, blow: Awaitable[tuple[int, int]], signal: str, fault: str) -> tuple[int, int]:
         """Await a blow. The program's end is told only after it: the step that struck stands in `exited`."""
-        program = self._program
+        program = self._latest
         if program is None:
             return await blow
         struck = program.strikes(signal, fault)
@@ -385,10 +400,10 @@ class ContainerHost:
         assert self._book is not None
         return self._book
 
-    def _running(self) -> _Program:
-        if self._program is None:
-            raise _refused("no program runs")
-        return self._program
+    @property
+    def _latest(self) -> _Program | None:
+        """Whom a signal meets: the engine sends none before it is done with a start."""
+        return self._starting or self._program
 
     def _reply(self, doing: Coroutine[Any, Any, dict[str, Any]]) -> Awaitable[Reply]:
         async def answered() -> Reply:
