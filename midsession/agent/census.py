@@ -1,10 +1,13 @@
 """The verb reset: forget the run, and count what is on this host, so that nothing of one run is left for the next.
 
 The census is what could make a difference to another program here: processes, ports that listen, connections, packet
-rules, interfaces, files, System V IPC; and what a program inherits from its agent, which one of its user can change:
-limits, priority, CPUs, the weight where memory lacks. It is a plain value: two of them are compared, and what it means
-is nobody's business. Connections in TIME_WAIT are told apart from it: they stay for a minute, and only deny their port
-to some programs: to those that do not ask for it with SO_REUSEADDR; and to all, where they were not made with it.
+rules, interfaces, files, System V IPC; and what a program inherits from its agent, or is served by, which one of its
+user can change: limits, scheduling, priority of CPU and I/O, CPUs, the weight where memory lacks, what a core dump
+holds, how late timers may be. (Whoever may trace an agent can change all of it: no census sees who is out to harm.) An
+agent that is made for one run, as on netns, needs none. The census is a plain value: two of them are compared, and what
+it means is nobody's business. Connections in TIME_WAIT are told apart from it: they stay for a minute, and only deny
+their port to some programs: to those that do not ask for it with SO_REUSEADDR; and to all, where they were not made
+with it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import resource
 import socket
 from typing import Any
 
-from midsession.agent import procfs
+from midsession.agent import libc, procfs
 from midsession.agent.agent import Agent
 from midsession.agent.answer import Answer, Refused
 from midsession.agent.directory import empty
@@ -74,13 +77,28 @@ def _ipc(kind: str) -> list[str]:
 
 
 def _inherited() -> list[str]:
-    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
-        weight = file.read().strip()
-    limits = [f"{name} {resource.getrlimit(getattr(resource, name))}" for name in _LIMITS]
-    cpus = sorted(os.sched_getaffinity(0))
-    return [f"oom_score_adj {weight}", f"nice {os.getpriority(os.PRIO_PROCESS, 0)}", f"CPUs {cpus}", *limits]
+    return [
+        *(f"{name} {text}" for name in _OWN_FILES if (text := _own(name)) is not None),
+        f"nice {os.getpriority(os.PRIO_PROCESS, 0)}",
+        f"policy {os.sched_getscheduler(0)} {os.sched_getparam(0).sched_priority}",
+        f"scheduling {libc.scheduling().hex()}",
+        f"I/O {libc.io_priority()}",
+        f"CPUs {sorted(os.sched_getaffinity(0))}",
+        *(f"{name} {resource.getrlimit(getattr(resource, name))}" for name in _LIMITS),
+    ]
 
 
+def _own(name: str) -> str | None:
+    """What a file of ours in /proc holds; None where the kernel has no such file."""
+    try:
+        with open(f"/proc/self/{name}", encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return None
+
+
+_OWN_FILES = ("oom_score_adj", "coredump_filter", "timerslack_ns", "autogroup")
+"""proc_pid(5), sched(7): what another process of our user may write, of what a file tells."""
 _LIMITS = sorted(name for name in vars(resource) if name.startswith("RLIMIT_"))
 
 

@@ -1,4 +1,5 @@
-"""What the agent needs of libc and Python does not offer: inotify(7), prctl(2), capset(2), sched_setattr(2)."""
+"""What the agent needs of libc and Python does not offer: inotify(7), prctl(2), capset(2), sched_setattr(2),
+sched_getattr(2), ioprio_get(2)."""
 
 from __future__ import annotations
 
@@ -18,6 +19,10 @@ _PR_SET_TIMERSLACK = 29
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
+_SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}
+_IOPRIO_GET = {"x86_64": 252, "aarch64": 31}
+_IOPRIO_WHO_PROCESS = 1
+_SCHED_ATTR_BYTES = 56
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -76,6 +81,23 @@ def run_promptly() -> None:
     if number is not None:
         attributes = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, 0, 0, 100_000, 0, 0)
         _libc().syscall(number, 0, attributes, 0)
+
+
+def scheduling() -> bytes:
+    """All that the kernel's scheduler was told of us: policy, priority, flags, slice, clamps (`struct sched_attr` of
+    sched_getattr(2)). Empty where we do not know to call it, or may not."""
+    number = _SCHED_GETATTR.get(os.uname().machine)
+    attributes = ctypes.create_string_buffer(_SCHED_ATTR_BYTES)
+    if number is None or _libc().syscall(number, 0, attributes, _SCHED_ATTR_BYTES, 0) < 0:
+        return b""
+    return attributes.raw
+
+
+def io_priority() -> int | None:
+    """Our class and priority of I/O (ioprio_get(2)). None where we do not know to call it, or may not."""
+    number = _IOPRIO_GET.get(os.uname().machine)
+    value = -1 if number is None else int(_libc().syscall(number, _IOPRIO_WHO_PROCESS, 0))
+    return None if value < 0 else value
 
 
 def _libc() -> ctypes.CDLL:
