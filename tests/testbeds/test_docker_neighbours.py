@@ -117,9 +117,9 @@ def test_neighbours_come_up_in_waves_and_the_service_never_with_them() -> None:
     async def main() -> None:
         await made.begin()
         assert (engine.ups, ear.notes) == ([["db"]], [])
-        await made.after_start(APP)
+        await made.after_start(APP, by_step=False)
         assert (engine.ups, ear.notes) == ([["db"], ["worker"]], engine.published["worker"])
-        await made.after_start(LATER)
+        await made.after_start(LATER, by_step=True)
 
     asyncio.run(main())
     assert engine.ups == [["db"], ["worker"], ["both"]]
@@ -145,14 +145,15 @@ def test_what_the_service_waits_for_is_waited_for_and_named() -> None:
 
 
 def test_a_neighbour_waits_for_the_service_beyond_its_start() -> None:
-    """A health check of the service's own counts; that it is down is not the end, since a step may start it."""
+    """A health check of the service's own counts; that it is down is not the end once the timeline is under way,
+    since a step may start it."""
     engine, ear = Engine("app", "worker"), Ear()
     engine.states["app"] = {"Status": "exited", "ExitCode": 137}
     made = neighbours(engine, ear, {"worker": {"app"}}, Wait("worker", "app", "service_healthy"))
 
     async def main() -> None:
         await made.begin()
-        doing = asyncio.ensure_future(made.after_start(APP))
+        doing = asyncio.ensure_future(made.after_start(APP, by_step=True))
         named = "waiting for app to be healthy, which worker waits for: it has exited with code 137"
         await eventually_here(lambda: named in ear.doing, WITHIN_S, "the wait is named")
         assert engine.ups == []
@@ -173,7 +174,7 @@ def test_a_service_waits_for_another_that_is_up_by_now() -> None:
     async def main() -> None:
         await made.begin()
         assert ear.doing == []
-        doing = asyncio.ensure_future(made.after_start(APP))
+        doing = asyncio.ensure_future(made.after_start(APP, by_step=False))
         named = "waiting for app to be healthy, which later waits for: it is starting"
         await eventually_here(lambda: named in ear.doing or doing.done(), WITHIN_S, "the wait is named")
         assert not doing.done()
@@ -195,6 +196,25 @@ def test_what_can_never_be_is_an_error_unless_it_need_not_be() -> None:
                 asyncio.run(made.begin())
         else:
             asyncio.run(made.begin())
+
+
+@pytest.mark.parametrize("state", [{"Status": "running", "Health": {"Status": "unhealthy"}}, {"Status": "exited"}])
+def test_before_the_timeline_nobody_starts_a_service_of_the_scenario_again(state: dict[str, Any]) -> None:
+    """So what a neighbour waits for in vain is an error at once, with the words of the service."""
+    engine, ear = Engine("app", "worker"), Ear()
+    engine.states["app"], engine.said["app"] = state, b"no disk\n"
+    made = neighbours(engine, ear, {"worker": {"app"}}, Wait("worker", "app", "service_healthy"))
+
+    async def main() -> None:
+        await made.begin()
+        async with asyncio.timeout(WITHIN_S):
+            await made.after_start(APP, by_step=False)
+
+    with pytest.raises(
+        HarnessError, match=r"app to be healthy, which worker .*cannot be: it .*no disk.*dependency-not"
+    ):
+        asyncio.run(main())
+    assert engine.ups == []
 
 
 def test_the_end_of_a_neighbour_is_told_and_what_it_said_is_kept(tmp_path: Path) -> None:

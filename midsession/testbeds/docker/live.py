@@ -64,6 +64,8 @@ class LiveProject:
         self._guides = Guides()
         self._ran: Mapping[str, Any] = {}
         """The programs of the last run, by the host."""
+        self._by_steps: Collection[str] = ()
+        """The services of this run that a step starts."""
         self._has_begun = False
         """A run has, to the end of its beginning."""
 
@@ -101,6 +103,7 @@ class LiveProject:
         file = self._write_model(directory)
         self.hosts = [self._host(order, inbox) for order in self.order.hosts]
         self._ran = programs_of(plan, self._images)
+        self._by_steps = {service.name for service in plan.services if not service.autostart}
         await all_of([self._configure(host, plan, run, directory, inbox) for host in self.hosts])
         await self._guides.prepare()
         self._has_begun = True
@@ -117,7 +120,8 @@ class LiveProject:
     async def after_start(self, host: str) -> None:
         """The program of a host is up for the first time: bring up what has waited for it."""
         if self._neighbours is not None:
-            await self._neighbours.after_start(next(order for order in self.order.hosts if order.name == host))
+            order = next(order for order in self.order.hosts if order.name == host)
+            await self._neighbours.after_start(order, by_step=host in self._by_steps)
 
     async def collect(self, directory: Path) -> None:
         """Bring what the neighbours have said into the run directory. Raises OSError."""

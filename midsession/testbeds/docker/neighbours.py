@@ -46,6 +46,8 @@ class Neighbours:
     ) -> None:
         self._workshop, self._order, self._file, self._inbox, self._does = workshop, order, file, inbox, does
         self._hosts = {host.program for host in order.hosts}
+        self._may_return: set[str | None] = set()
+        """Those of which nothing is final, since a step may start them again."""
         self._up: set[str] = set()
         self._containers: Mapping[str, Sequence[str]] = {}
         self._watch: _Watch | None = None
@@ -61,10 +63,12 @@ class Neighbours:
         await self._bring_up()
         await self._let_come()
 
-    async def after_start(self, host: HostOrder) -> None:
+    async def after_start(self, host: HostOrder, by_step: bool) -> None:
         """The program of this host is up: bring up those that have all they need now, and wait for what the services
-        of the scenario that are still to come wait for. Raises HarnessError."""
+        of the scenario that are still to come wait for. `by_step`: a step has started it, so the timeline is under way,
+        and may start a service of the scenario again. Raises HarnessError."""
         if host.program is not None:
+            self._may_return = self._hosts if by_step else set()
             async with self._one_at_a_time:
                 self._up.add(host.program)
                 await self._bring_up()
@@ -133,15 +137,14 @@ class Neighbours:
             seen, what = holds(wait.condition, state)
             if self._is_over(wait, seen):
                 return
-            if seen == "never" and wait.on not in self._hosts:
+            if seen == "never" and wait.on not in self._may_return:
                 said = last_lines(await in_thread(partial(_tail, engine.api, container)))
                 raise HarnessError(f"{for_what}, cannot be: {what}; {said}; mend it there", "dependency-not-met")
             self._does(f"waiting for {for_what}: {what}")
             await asyncio.sleep(_LOOK_S)
 
     def _is_over(self, wait: Wait, seen: Seen) -> bool:
-        """A service of the scenario may be started again, so nothing is final there."""
-        return seen == "yes" or (seen == "never" and not wait.required and wait.on not in self._hosts)
+        return seen == "yes" or (seen == "never" and not wait.required and wait.on not in self._may_return)
 
     # --- what becomes of them --------------------------------------------------------------------------------------
 
