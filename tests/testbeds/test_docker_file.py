@@ -370,6 +370,15 @@ def test_a_file_that_compose_cannot_read_is_told_in_its_words(tmp_path: Path, fi
         perform(tmp_path, file)
 
 
+@pytest.mark.parametrize("missing", ["app", "beside"])
+def test_an_image_that_cannot_be_had_is_named_with_its_service(tmp_path: Path, missing: str) -> None:
+    """Where Compose says no more than that a registry was not found."""
+    services = {"app": python("server.py"), "beside": program("true"), missing: {"image": "nobody.invalid/no:1"}}
+    whose = rf"there is no image nobody\.invalid/no:1 for the service '{missing}'"
+    with pytest.raises(EnvironmentLacks, match=rf"{whose} .*docker pull nobody.*docker build -t nobody.*no-image"):
+        perform(tmp_path, {"services": services})
+
+
 def test_what_compose_only_warns_of_does_not_hide_why_it_failed(tmp_path: Path) -> None:
     """Its last words are its errors; a service of the file that cannot be started is to be mended there."""
     (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY nowhere /\n")

@@ -19,7 +19,7 @@ import msgspec
 
 from midsession.agent.protocol import Configure, Reset
 from midsession.core.plan import CommandService, Connect, ImageService, Instruction, Plan, Program, Repeat, Service
-from midsession.errors import HarnessError
+from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.testbeds import Inbox, RunInbox
 from midsession.testbeds.docker import derived, model, published
 from midsession.testbeds.docker.attached import attach_socket, open_agent
@@ -29,7 +29,7 @@ from midsession.testbeds.docker.guides import Guides
 from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
 from midsession.testbeds.docker.neighbours import Neighbours, containers
 from midsession.testbeds.docker.programs import Programs
-from midsession.testbeds.docker.workshop import Workshop
+from midsession.testbeds.docker.workshop import Workshop, no_image
 from midsession.testbeds.hosts import AgentHost
 from midsession.testbeds.link import AgentLink, receive_hello
 
@@ -72,7 +72,8 @@ class LiveProject:
     # --- its life --------------------------------------------------------------------------------------------------
 
     async def make(self, directory: Path) -> None:
-        """Make its containers, but for those of programs by image; they do not run yet. Raises HarnessError."""
+        """Make its containers, but for those of programs by image; they do not run yet. Raises HarnessError, and
+        EnvironmentLacks for an image that cannot be had."""
         file = self._write_model(directory)
         if builds := derived.has_builds(self.order):
             self._does(f"building {', '.join(builds)} (docker compose build)")
@@ -80,7 +81,19 @@ class LiveProject:
         self._does("making its containers (docker compose create)")
         lasting = self.order.lasting["services"]
         create = ("create", "--no-build", *lasting)
-        await self._workshop.call_compose(self.order.name, file, *create, variables=self.order.variables)
+        try:
+            await self._workshop.call_compose(self.order.name, file, *create, variables=self.order.variables)
+        except HarnessError as error:
+            raise await self._no_image(error) or error from None
+
+    async def _no_image(self, error: HarnessError) -> EnvironmentLacks | None:
+        """What Compose's refusal means when a service of the user's file is of an image that is not there."""
+        with suppress(HarnessError):  # then the refusal itself is told
+            for name, service in self.order.lasting["services"].items():
+                image = service.get("image")
+                if image and "build" not in service and await self._workshop.lacks(image):
+                    return no_image(image, error, f" for the service {name!r} of the Compose file")
+        return None
 
     async def start(self, directory: Path, inbox: RunInbox) -> None:
         """Start the agents, and meet them; meanwhile make what joins them. What is published of hosts is noted."""

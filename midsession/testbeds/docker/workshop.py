@@ -101,14 +101,24 @@ class Workshop:
             raise EnvironmentLacks(f"there is no image {name}", remedy, slug="no-image")
         return found or await self._pull(name)
 
+    async def lacks(self, name: str) -> bool:
+        """Whether the engine has no such image. Raises HarnessError."""
+        return await self.engine.call(_image, self.engine.api, name) is None
+
     async def _pull(self, name: str) -> str:
         try:
             await self.engine.call(self.engine.api.pull, name)
         except HarnessError as error:
-            raise EnvironmentLacks(
-                f"there is no image {name}, and it cannot be pulled ({error})", f"docker pull {name}", slug="no-image"
-            ) from error
+            raise no_image(name, error) from error
         return str(await self.engine.call(_image, self.engine.api, name))
+
+
+def no_image(name: str, error: HarnessError, whose: str = "") -> EnvironmentLacks:
+    """An image is not there and cannot be pulled; `whose` it is, in words that follow its name."""
+    return EnvironmentLacks(
+        f"there is no image {name}{whose}, and it cannot be pulled ({error})",
+        f"docker pull {name}, or build it: docker build -t {name} …", slug="no-image",
+    )  # fmt: skip
 
 
 def _take_away(api: Any, project: str) -> list[str]:
