@@ -219,6 +219,17 @@ def test_a_journal_is_its_users_own_and_nobody_waits_for_it_for_ever(
     assert list(journal.entries()) == []
 
 
+def test_where_no_journal_can_be_written_the_folder_and_the_remedy_are_told(tmp_path: Path) -> None:
+    """A home that is none, a disk that takes no more: nothing was made in the engine by then."""
+    (tmp_path / "home").write_text("")
+    (tmp_path / "state" / "p.new").mkdir(parents=True)
+    told = r"cannot be written \(.*\), .*XDG_STATE_HOME.*state-folder"
+    with pytest.raises(EnvironmentLacks, match=f"home/docker {told}"):
+        Journal(tmp_path / "home" / "docker")
+    with pytest.raises(EnvironmentLacks, match=f"state {told}"):
+        Journal(tmp_path / "state").begin("p", "here", [1], [])
+
+
 def test_a_half_written_entry_is_nobodys(tmp_path: Path) -> None:
     """Its writer died before it made anything."""
     journal = Journal(tmp_path)

@@ -39,11 +39,15 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Journal:
-    """The entries of one state directory. Every method may raise OSError."""
+    """The entries of one state directory. Every method may raise OSError; what makes something there raises
+    EnvironmentLacks instead, since nothing was made by then that would be left."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self.directory = directory or state_directory()
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise _cannot_write(self.directory, error) from None
         self._lock = filelock.FileLock(self.directory / "lock", timeout=_LOCK_S)
 
     def begin(
@@ -64,6 +68,8 @@ class Journal:
                 self._write(entry)
         except filelock.Timeout:
             raise HarnessError(f"the lock {self._lock.lock_file}: not within {_LOCK_S:g} s", "journal-locked") from None
+        except OSError as error:
+            raise _cannot_write(self.directory, error) from None
         return entry
 
     def end(self, project: str) -> None:
@@ -88,6 +94,13 @@ class Journal:
 
     def _path(self, project: str) -> Path:
         return self.directory / f"{project}.json"
+
+
+def _cannot_write(directory: Path, error: OSError) -> EnvironmentLacks:
+    return EnvironmentLacks(
+        f"{directory} cannot be written ({error.strerror or error}), where it is noted what is made in the engine",
+        "set XDG_STATE_HOME to a folder that can", "state-folder",
+    )  # fmt: skip
 
 
 def state_directory() -> Path:
