@@ -29,15 +29,20 @@ def quoted(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…{text[0] if isinstance(value, str) else ''}"
 
 
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """The name that an unknown word is most like; None where none is like it."""
+    near = get_close_matches(word[:60], sorted(names), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A remedy for an unknown word: the nearest known one, else all of them when they are few.
 
     Names of the user's with control characters are no help, and no terminal should see them.
     """
     names = sorted({name for name in known if name.isprintable()})
-    near = get_close_matches(word[:60], names, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean '{near[0]}'?"
+    if near := nearest(word, names):
+        return f"did you mean '{near}'?"
     if not names:
         return "there is none"
     shown = ", ".join(names[:12])

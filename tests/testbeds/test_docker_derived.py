@@ -363,6 +363,14 @@ def test_a_compose_file_that_cannot_be_taken_in_is_refused(
         adopted(changed(change, nets), named)
 
 
+@pytest.mark.parametrize(("named", "hint"), [("valt", "; did you mean 'vault'?"), ("redis", "")])
+def test_a_service_that_is_not_in_the_file_is_told_what_is(named: str, hint: str) -> None:
+    """All of them, and which is like it."""
+    with pytest.raises(EnvironmentLacks) as refused:
+        adopted(CANONICAL, named)
+    assert refused.value.remedy == f"it has {', '.join(sorted(CANONICAL['services']))}{hint}"
+
+
 @pytest.mark.parametrize("far", [{"external": True}, {"driver": "macvlan"}])
 def test_a_fault_that_would_miss_a_network_is_refused(far: dict[str, Any]) -> None:
     """A network that is not ours to make stays beside the one under test; without such a fault it may."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from midsession.core.plan import ComposeService, Service
+from midsession.core.wrong import nearest
 from midsession.errors import EnvironmentLacks
 from midsession.testbeds.docker import contents, dependencies, extension, networks, published
 from midsession.testbeds.docker.extension import wants_ports
@@ -129,9 +130,11 @@ def _require(
 def _require_service(key: str, service: ComposeService, model: Mapping[str, Any]) -> None:
     there = _services(model)
     if key not in there:
+        near = nearest(key, there)
         raise EnvironmentLacks(
             f"the Compose file {service.file} has no service {key!r}",
-            f"it has {', '.join(sorted(there)) or 'none at all'}", slug="no-such-compose-service",
+            f"it has {', '.join(sorted(there)) or 'none at all'}{f'; did you mean {near!r}?' if near else ''}",
+            slug="no-such-compose-service",
         )  # fmt: skip
     if there[key].get("network_mode"):
         raise EnvironmentLacks(
