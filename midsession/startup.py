@@ -13,9 +13,12 @@ LAST_LINES = 10
 _SHOWN = 160
 
 
-def exited(service: Service, exit_: Record, said: Sequence[str]) -> HarnessError:
-    """Its program ended before it was ready."""
+def exited(service: Service, exit_: Record, said: Sequence[str], left_out: Sequence[str] = ()) -> HarnessError:
+    """Its program ended before it was ready. `left_out`: the files beside the scenario that its command names, and that
+    are not on its host."""
     look = f"run its command by hand; all that it said is in logs/{service.name}.program.{_incarnation(exit_)}.*.log"
+    if left_out:
+        look = f"put what lies beside the scenario on its host (`files: [{', '.join(left_out)}]`), or {look}"
     return _not_up(service, f"its program {exit_words(exit_)} before it was ready ({_ready(service)})", said, look)
 
 

@@ -30,6 +30,7 @@ from midsession.core.plan import (
     After,
     At,
     ClientPlan,
+    CommandService,
     Every,
     GroupPlan,
     OnEvent,
@@ -530,6 +531,26 @@ def test_a_service_that_dies_before_it_listens_is_not_waited_for(tmp_path: Path)
     assert "word 11; run its command by hand; all that it said is in logs/server.program.1.*.log" in problem
     assert problem.endswith("[service-not-up]")
     assert stage.lasted_s < 2
+
+
+@pytest.mark.parametrize(("programs", "files"), [(None, {}), (None, {"server.py": ""}), ("/here", {})])
+def test_a_file_that_was_left_beside_the_scenario_is_named(
+    tmp_path: Path, programs: str | None, files: dict[str, str]
+) -> None:
+    """A host that has files of its own has not those of the scenario's folder; one that shares ours has them."""
+    (tmp_path / "server.py").write_text("")
+    argv = ["python3", "server.py", "x" * 5000, "../server.py"]
+    service = CommandService(name="server", port=4000, argv=argv, files=files)
+    plan = msgspec.structs.replace(KILL_AND_RETURN, source=str(tmp_path / "p.yaml"), services=[service])
+
+    def prepare(testbed: FakeTestbed) -> None:
+        server = testbed.host("server")
+        server.programs, server.start_s = programs, 100.0
+        asyncio.get_running_loop().call_later(1.0, server.exits, 2)
+
+    (problem,) = Stage(plan, tmp_path / "runs", prepare).run().problems
+    assert "run its command by hand" in problem
+    assert ("(`files: [server.py]`), or run its" in problem) is (programs is None and not files)
 
 
 @pytest.mark.parametrize(

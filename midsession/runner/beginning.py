@@ -11,7 +11,7 @@ from itertools import islice
 from midsession import startup
 from midsession.agent.protocol import Prepare, Status, Subscribe
 from midsession.core import job
-from midsession.core.plan import Service
+from midsession.core.plan import CommandService, Service
 from midsession.core.pulse import BEAT_S, Pulse
 from midsession.core.record import Event
 from midsession.core.units import duration
@@ -141,10 +141,18 @@ class Beginning(Conducting):
             await self._until(program.ready, service.ready_within_s, f"{service.name} listening")
         except HarnessError:
             if program.exits:
-                raise startup.exited(service, program.exits[0], program.said) from None
+                left_out = self._left_out(service, host)
+                raise startup.exited(service, program.exits[0], program.said, left_out) from None
             raise startup.late(service, program.said, await self._listening(host)) from None
         if Event.LINE not in self._heard:
             self._spawn(self._hear_less(host))
+
+    def _left_out(self, service: Service, host: Host) -> list[str]:
+        """What a command names of the files beside the scenario, where the host has files of its own and not these."""
+        if not isinstance(service, CommandService) or host.programs is not None:
+            return []
+        folder, words = os.path.dirname(self._plan.source), [word for word in service.argv if os.sep not in word]
+        return [word for word in words if word not in service.files and os.path.isfile(os.path.join(folder, word))]
 
     async def _listening(self, host: Host) -> list[str]:
         """Where anybody listens on a host; nothing where that cannot be told."""
