@@ -24,7 +24,7 @@ class Readdress(Fault):
     In a scenario with this fault our clients look the service's name up at every connect; without one they are given
     its address. Other faults on the same host go on meaning the old address, but for a `reset`: packets of the new one
     do not meet them, and what switches the interface, or moves the host once more, fails. A host whose interface is
-    down cannot be found elsewhere, so a move then has no effect.
+    down cannot be found elsewhere, so a move then fails.
 
     It took effect when the kernel has the new address in place of the old one, and names lead there: the name service
     has heard from there, or the agents of all hosts, who answer in its place, have found it there (docs/docker.md).

@@ -68,28 +68,31 @@ def test_what_is_no_question_gets_no_answer() -> None:
     assert set(cuts) == {None}
 
 
-def test_a_host_is_where_its_update_comes_from() -> None:
-    """Its name goes with it, there and back; those of the others stay."""
+def test_a_host_is_where_it_says() -> None:
+    """Its name goes with it, there and back, from whichever of its addresses it says so; those of the others stay."""
     names = Names({"server": ["10.77.0.2", "10.77.4.2"], "spare": ["10.77.0.3", "10.77.4.3"]})
     assert parts(names.respond(query("server"), "10.77.0.3"))[3] == b"\x0a\x4d\0\2"
     for address, packed in (("10.77.4.2", b"\x0a\x4d\4\2"), ("10.77.0.2", b"\x0a\x4d\0\2")):
-        response = names.respond(update(), address)
+        response = names.respond(update(address), "10.77.4.2")
         assert response is not None
         assert is_acknowledged(response)
         assert parts(names.respond(query("server"), "10.77.0.3"))[3] == packed
         assert parts(names.respond(query("spare"), "10.77.0.3"))[3] == b"\x0a\x4d\0\3"
 
 
-def test_an_update_from_elsewhere_is_not_acknowledged() -> None:
-    """Nor is an answer, or half a message, taken for a consent."""
+def test_an_update_from_or_to_elsewhere_is_not_acknowledged() -> None:
+    """Nor is one that is cut; nor is an answer, or half a message, taken for a consent."""
     names = Names({"server": ["10.77.0.2", "10.77.4.2"]})
-    refused = names.respond(update(), "10.77.9.9")
-    assert refused is not None
-    assert not is_acknowledged(refused)
-    whole = names.respond(update(), "10.77.4.2")
+    for sender, address in (("10.77.9.9", "10.77.4.2"), ("10.77.9.9", "10.77.9.9"), ("10.77.4.2", "10.77.9.9")):
+        refused = names.respond(update(address), sender)
+        assert refused is not None
+        assert not is_acknowledged(refused)
+    whole = names.respond(update("10.77.4.2"), "10.77.4.2")
     assert whole is not None
     assert not any(is_acknowledged(whole[:n]) for n in range(len(whole)))
-    assert not is_acknowledged(update())
+    assert not is_acknowledged(update("10.77.4.2"))
+    cuts = [names.respond(update("10.77.4.2")[:-n], "10.77.4.2") for n in range(1, 16)]
+    assert not any(is_acknowledged(response) for response in cuts if response is not None)
     assert not is_acknowledged(names.respond(query("server"), "10.77.0.2") or b"")
 
 

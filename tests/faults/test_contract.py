@@ -153,17 +153,65 @@ def test_nobody_is_at_the_old_address(netns: tuple[asyncio.Runner, Bench], tmp_p
 
 
 @pytest.mark.netns
-def test_a_move_that_no_name_follows_is_inconclusive(netns: tuple[asyncio.Runner, Bench], tmp_path: Path) -> None:
-    """The link is down when the host moves, so the name service hears nothing; the link comes up all the same."""
+def test_a_move_that_no_name_could_follow_is_inconclusive(netns: tuple[asyncio.Runner, Bench], tmp_path: Path) -> None:
+    """The link is down when the host is to move, so that the name service could hear nothing; it comes up all the same,
+    also when the move was to end before that."""
     text = scenario("flap: {target: server, down: 800ms, up: 50ms}", "live=silence long=silence new=timeout", NOTHING)
-    move = "  - id: move\n    when: {after: fault, wait: 50ms}\n    readdress: server\n    for: 1s\nchecks:"
+    move = "  - id: move\n    when: {after: fault, wait: 50ms}\n    readdress: server\n    for: 200ms\nchecks:"
     run = perform(netns, tmp_path, text.replace("checks:", move))
     assert run.verdict.status is Status.INCONCLUSIVE, told(run)
     assert run.history.steps["fault"].effective is not None
     assert run.history.steps["fault"].healed is not None
-    assert run.history.steps["move"].injected is not None
+    assert run.history.steps["move"].injected is None
     assert run.history.steps["move"].effective is None
-    assert run.history.steps["move"].healed is not None
+
+
+BACK_IN_TROUBLE = """
+name: A move that ends while its host's link is broken
+timeout: 10s
+services:
+  server: {{reference: {{behaviour: reply}}, port: 4000}}
+clients:
+  talkers:
+    count: 2
+    connect: server:4000
+    on_loss: {{reconnect: {{first: 20ms, max: 50ms, attempts: 500}}}}
+    script:
+      - repeat: {{until: goodbye, script: [send: {{line: hello}}, expect: {{contains: message, within: 5s}}]}}
+      - abort
+timeline:
+  - {{id: move, when: {{every: talkers, event: replied}}, readdress: server{until}}}
+  - {{id: other, when: {{after: move, wait: 50ms}}, {fault}}}
+  - {{when: {goodbye}, signal: goodbye}}
+checks:
+  - {{every: talkers, meets: replied}}
+"""
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "partition: server",
+        "hold: server",
+        "delay: {target: server, latency: 300ms}",
+        "loss: {target: server, rate: 95%}",
+    ],
+)
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_move_ends_whatever_else_its_host_s_link_suffers(
+    netns: tuple[asyncio.Runner, Bench], tmp_path: Path, fault: str, is_last: bool
+) -> None:
+    """What is done to packets of its own address keeps no name from leading there again, nor a run from ending."""
+    waits = {"until": ", for: 200ms", "goodbye": "{after: other, wait: 900ms}"}
+    if is_last:  # both are there until the run's end
+        waits = {"until": "", "goodbye": "{after: other, wait: 50ms}"}
+    run = perform(netns, tmp_path, BACK_IN_TROUBLE.format(fault=f"{fault}{'' if is_last else ', for: 800ms'}", **waits))
+    assert run.verdict.status is not Status.ERROR, told(run)
+    assert is_last or run.verdict.status is Status.PASS, told(run)
+    healed = [run.history.steps[step].healed for step in ("move", "other")]
+    move, other = (r.t_ns for r in healed if r is not None)
+    assert move < other
 
 
 @pytest.mark.netns

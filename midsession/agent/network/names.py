@@ -3,8 +3,8 @@
 A name that is no host of the plan does not exist (NXDOMAIN) instead of running into a resolver's time-out, because no
 packet leaves the world. Programs that read /etc/hosts never ask. Wire format: RFC 1035 §4.
 
-A host that has come to another of its addresses says so by an UPDATE (RFC 2136) with no records in it: the message
-comes from that address, so that nobody can say it for another.
+A host says by an UPDATE (RFC 2136) at which of its addresses its name is to lead: the one record has that address, and
+the message comes from one of the host's own, so that nobody can say it for another.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ _OPCODE, _UPDATE, _CODE = 0x7800, 0x2800, 0x000F
 _TYPE_SOA = 6
 _NO_ERROR, _NO_SUCH_NAME, _NOT_IMPLEMENTED = 0, 3, 4
 _TTL_S = 0
+_AT = b"\0" + struct.pack("!HHIH", _TYPE_A, _CLASS_IN, _TTL_S, 4)
+"""The record of an UPDATE, up to its address (§3.2.1)."""
 
 
 class Names:
@@ -33,8 +35,9 @@ class Names:
 
     def respond(self, message: bytes, sender: str) -> bytes | None:
         """The response to one message from that address, see `answer`."""
-        if (name := self._whose.get(sender)) is not None and _is_update(message):
-            self._at[name] = sender
+        name, address = self._whose.get(sender), _updated(message)
+        if name is not None and address is not None and self._whose.get(address) == name:
+            self._at[name] = address
             return _HEADER.pack(_HEADER.unpack_from(message)[0], _IS_RESPONSE | _UPDATE | _NO_ERROR, 0, 0, 0, 0)
         return answer(message, self._at)
 
@@ -54,9 +57,11 @@ def is_at(response: bytes, address: str) -> bool:
     return bool(flags & _IS_RESPONSE and not flags & _CODE and answers and says_so)
 
 
-def update() -> bytes:
-    """The message of a host that is now where it comes from. Its zone is the root (RFC 2136 §2.3)."""
-    return _HEADER.pack(0, _UPDATE, 1, 0, 0, 0) + b"\0" + struct.pack("!HH", _TYPE_SOA, _CLASS_IN)
+def update(address: str) -> bytes:
+    """The message of a host that is to be found at that address. Its zone is the root (RFC 2136 §2.3), and so is the
+    name of its record: whose it is, the sender's address says."""
+    zone = b"\0" + struct.pack("!HH", _TYPE_SOA, _CLASS_IN)
+    return _HEADER.pack(0, _UPDATE, 1, 0, 1, 0) + zone + _AT + socket.inet_aton(address)
 
 
 def is_acknowledged(response: bytes) -> bool:
@@ -67,9 +72,13 @@ def is_acknowledged(response: bytes) -> bool:
     return flags & (_IS_RESPONSE | _OPCODE | _CODE) == _IS_RESPONSE | _UPDATE | _NO_ERROR
 
 
-def _is_update(message: bytes) -> bool:
+def _updated(message: bytes) -> str | None:
+    """The address in an UPDATE of ours; None for any other message."""
     question = _question(message)
-    return question is not None and question[1] & _OPCODE == _UPDATE
+    if question is None or question[1] & _OPCODE != _UPDATE:
+        return None
+    record = message[question[-1] :]
+    return socket.inet_ntoa(record[-4:]) if len(record) == len(_AT) + 4 and record.startswith(_AT) else None
 
 
 def answer(query: bytes, hosts: Mapping[str, str]) -> bytes | None:

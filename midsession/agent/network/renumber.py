@@ -1,8 +1,9 @@
 """The verbs renumber and unrenumber: this host's interface has another address in place of its own (RFC 4192's word).
 
-A name service that can be told is told by a message whose sender's address is all that it says. Nothing has to be told
-to the others on the link: the address is new to them, and when the old one comes back, it is still at the same Ethernet
-address. Routes through a gateway stay.
+A name service that can be told is told from the other address, both when the host has come there and when it is about
+to leave: other faults mean the host's own address, and what they do to its packets is nothing to this one. Nothing has
+to be told to the others on the link: the address is new to them, and when the old one comes back, it is still at the
+same Ethernet address. Routes through a gateway stay.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def renumber(agent: Agent, ask: Renumber, _answer: Answer) -> dict[str, Any]:
     if host.is_broken(ask.fault):
         raise Refused(f"{ask.fault} is in force already")
     move = _Move(ask)
-    if not ask.update and not is_up(move.interface):  # a name service that is told would hear nothing
+    if not is_up(move.interface):
         raise Refused(f"{move.interface} is down: nobody could find the host elsewhere")
     began_ns = now_ns()
     move.make()
@@ -61,9 +62,9 @@ class _Move:
     def cure(self) -> dict[str, Any]:
         """Back."""
         own = self._ask.own
-        self._give(own)
         if self._ask.update and not _is_known_at(own):
             raise Refused(f"the name service has not heard that the host is at {own} again")
+        self._give(own)
         return {"interface": self.interface, "address": own}
 
     def remains(self) -> str:
@@ -84,13 +85,12 @@ class _Move:
 
 
 def _is_known_at(address: str) -> bool:
-    """Tell the name service that the host is at that address; whether it has acknowledged it, to that address."""
+    """Tell the name service, from where the host is now, that its name leads there; whether it has acknowledged it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as teller:
         teller.settimeout(_ACKNOWLEDGED_WITHIN_S)
         try:
-            teller.bind((address, 0))
             teller.connect((name_service(), DNS_PORT))
-            teller.send(names.update())
+            teller.send(names.update(address))
             return names.is_acknowledged(teller.recv(512))
-        except OSError:  # its network is broken, too
+        except OSError:
             return False
