@@ -158,7 +158,7 @@ class FakeHost:
         match request:
             case Start() if self.running:
                 return self._refused("the program runs already")
-            case Kill() | Stop() | Freeze() | Thaw() | Tell() if not self.running:
+            case Kill() | Stop() | Freeze() | Thaw(cure=False) | Tell() if not self.running:
                 return self._refused("no program runs")
         return self._refused("it does not work here") if type(request) in self.sick else None
 
@@ -180,7 +180,7 @@ class FakeHost:
             case Freeze(fault=fault):
                 self._injected(fault, "freeze")
                 self.says("frozen", fault=fault, pids=1)
-            case Thaw(fault=fault):
+            case Thaw(fault=fault) if self.running:
                 self.says("thawed", fault=fault, pids=1)
                 self.says("healed", fault=fault)
             case Destroy(fault=fault):

@@ -347,6 +347,16 @@ def test_a_pause_with_for_is_healed_in_time_and_once(tmp_path: Path) -> None:
     assert (at["thawed"] - at["frozen"]) / 1e9 == pytest.approx(2.0, abs=0.01)
 
 
+def test_a_pause_without_a_program_fails_and_the_run_goes_on(tmp_path: Path) -> None:
+    """Also when its cure was asked for before it was refused: there is nothing to cure."""
+    crash, hang = step("crash", At(at_s=1.0), "kill"), step("hang", At(at_s=2.0), "pause", for_s=1e-6)
+    back = step("return", At(at_s=3.0), "start")
+    result = Stage(plan_of(crash, hang, back, goodbye(After(step="return", wait_s=1.0))), tmp_path).run()
+    assert (result.why_ended, result.problems) == ("done", [])
+    (told,) = [str(r.fields["text"]) for r in own_records(result) if r.fields.get("failed") == "hang"]
+    assert "no program runs" in told
+
+
 @pytest.mark.parametrize("for_s", [2.0, None])
 def test_a_fault_that_is_not_healed_is_an_error(tmp_path: Path, for_s: float | None) -> None:
     """The agent looks after each cure, and refuses: the run is an error, be it in the middle or at the end."""

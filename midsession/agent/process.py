@@ -67,7 +67,8 @@ def stop(agent: Agent, ask: Stop, answer: Answer) -> None:
 
 
 def freeze(agent: Agent, ask: Freeze, answer: Answer) -> None:
-    """SIGSTOP; answered once /proc says that every process of the program is stopped."""
+    """SIGSTOP; answered once /proc says that every process of the program is stopped. Refused when the fault is healed
+    before that: from then on nobody would thaw what is stopped."""
     program = _running(agent)
     began_ns, t_ns = program.signal("STOP", "")
     host = agent.run_under_way()
@@ -79,7 +80,10 @@ def freeze(agent: Agent, ask: Freeze, answer: Answer) -> None:
         host.book.append(Event.FROZEN, _named(ask.fault) | {"pids": pids})
         answer.give({"began_ns": began_ns, "t_ns": now_ns(), "pids": pids})
 
-    _Proof(agent, program, answer, "stopped", signal.SIGSTOP, lambda state: state in procfs.STOPPED, proven)
+    def is_moot() -> bool:
+        return bool(ask.fault) and ask.fault not in host.freezing
+
+    _Proof(agent, program, answer, "stopped", signal.SIGSTOP, lambda state: state in procfs.STOPPED, proven, is_moot)
 
 
 def thaw(agent: Agent, ask: Thaw, answer: Answer) -> dict[str, Any] | None:
@@ -87,9 +91,12 @@ def thaw(agent: Agent, ask: Thaw, answer: Answer) -> dict[str, Any] | None:
 
     With the name of one of several faults that froze it, that one is healed, and the others keep the program frozen.
     A program that has died since it was frozen needs no thaw: its faults are healed all the same. With the name of a
-    fault that did not freeze it, the thaw is itself a step of the timeline, and `injected`.
+    fault that did not freeze it, the thaw is itself a step of the timeline, and `injected`; but for a cure, which then
+    has nothing to do.
     """
     host = agent.run_under_way()
+    if ask.cure and ask.fault not in host.freezing:
+        return {"pids": 0}
     program = agent.supervisor.program
     if program is None or program.status is not None:
         if ask.fault not in host.faults:
@@ -162,7 +169,8 @@ VERBS: dict[type[Any], Any] = {
 
 
 class _Proof:
-    """Waits until the state of every process of a program satisfies a condition: `holds` gets its letter.
+    """Waits until the state of every process of a program satisfies a condition: `holds` gets its letter. It is refused
+    as soon as it `is_moot`.
 
     A program's workers may have left its process group (setsid), or be born meanwhile: whoever does not satisfy it yet
     is sent the signal itself, again at each look.
@@ -177,15 +185,20 @@ class _Proof:
         number: signal.Signals,
         holds: Callable[[str], bool],
         proven: Callable[[int], None],
+        is_moot: Callable[[], bool] = lambda: False,
     ) -> None:
         self._agent, self._program, self._answer = agent, program, answer
         self._condition, self._number, self._holds, self._proven = condition, number, holds, proven
+        self._is_moot = is_moot
         self._until_ns = now_ns() + int(_PROOF_WITHIN_S * 1e9)
         self._look()
 
     def _look(self) -> None:
         if self._program.exit is not None or self._program.status is not None:
             self._answer.refuse(f"the program died before it was {self._condition}")
+            return
+        if self._is_moot():
+            self._answer.refuse(f"it was healed before the program was {self._condition}")
             return
         states = procfs.descendant_states()
         others = [pid for pid, state in states.items() if not self._holds(state)]

@@ -150,9 +150,13 @@ class Freeze(_Request, frozen=True, kw_only=True, tag="freeze"):
 
 
 class Thaw(_Request, frozen=True, kw_only=True, tag="thaw"):
-    """SIGCONT; writes `thawed` once no process of the group is stopped any more."""
+    """SIGCONT; writes `thawed` once no process of the group is stopped any more.
+
+    `cure`: it is nothing but the end of that fault, with nothing to do where that has nothing frozen.
+    """
 
     fault: str = ""
+    cure: bool = False
 
 
 class Prepare(_Request, frozen=True, kw_only=True, tag="prepare"):

@@ -35,7 +35,7 @@ class Pause(Fault):
 
     def heal(self, step: str, scene: Scene) -> Sequence[Request]:
         """Thaw it."""
-        return (Thaw(id=0, fault=step),)
+        return (Thaw(id=0, fault=step, cure=True),)
 
     def is_witness(self, record: Record) -> bool:
         """The agent saw all processes stopped."""

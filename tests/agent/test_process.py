@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -507,6 +508,34 @@ def test_thaw_after_the_program_died_heals(conductor: TestConductor) -> None:
     conductor.wait_record("exited")
     assert conductor.ask(Thaw(id=0, fault="pause")) == {"pids": 0}
     assert [r.fields for r in conductor.book() if r.event == "healed"] == [{"fault": "pause"}]
+
+
+def test_the_cure_of_a_freeze_that_froze_nothing_has_nothing_to_do(conductor: TestConductor) -> None:
+    """Whether or not a program runs; a thaw that is a step of its own needs one."""
+    conductor.begin("exited")
+    cure = Thaw(id=0, fault="pause", cure=True)
+    assert conductor.ask(cure) == {"pids": 0}
+    with pytest.raises(Refusal, match="no program runs"):
+        conductor.ask(Thaw(id=0, fault="resume"))
+    conductor.start(WAIT)
+    assert conductor.ask(cure) == {"pids": 0}
+    conductor.ask(Freeze(id=0, fault="pause"))
+    assert conductor.ask(cure)["pids"] == 1
+    assert [r.event for r in conductor.book() if "fault" in r.fields] == ["injected", "frozen", "thawed", "healed"]
+
+
+def test_what_is_thawed_at_once_is_not_frozen_after_that(conductor: TestConductor) -> None:
+    """A freeze that is healed before it is proven is over, whichever of the two saw its signal at work last."""
+    conductor.begin("healed")
+    pid = conductor.start(WAIT)["pid"]
+    for n in range(20):
+        freeze = conductor.send(Freeze(id=0, fault=f"pause-{n}"))
+        thaw = conductor.send(Thaw(id=0, fault=f"pause-{n}", cure=True))
+        with suppress(Refusal):
+            conductor.reply(freeze)
+        conductor.reply(thaw)
+        assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "Tt"
+    assert len([r for r in conductor.book() if r.event == "healed"]) == 20
 
 
 def test_finish_heals_and_kills(conductor: TestConductor) -> None:

@@ -15,12 +15,14 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 import msgspec
 import pytest
 
+from midsession.agent.protocol import Freeze, Thaw
+from midsession.core.logfile import read_log
 from midsession.core.plan import (
     At,
     ClientPlan,
@@ -549,6 +551,72 @@ def test_a_program_that_ended_just_before_it_was_killed_is_dead_enough(runs: boo
 
     with pytest.raises(HarnessError, match="agent-refused") if runs else nullcontext():
         asyncio.run(end())
+
+
+class FakeFreezer:
+    """An engine's API with one container, which can be paused while it `runs`."""
+
+    def __init__(self, runs: bool) -> None:
+        self._runs, self.paused = runs, False
+        self.calls: list[str] = []
+
+    def pause(self, container: str) -> None:
+        self._switch("pause", container, True)
+
+    def unpause(self, container: str) -> None:
+        self._switch("unpause", container, False)
+
+    def inspect_container(self, container: str) -> dict[str, Any]:
+        return {"State": {"Running": self._runs, "Paused": self.paused, "Status": "running"}}
+
+    def _switch(self, call: str, container: str, paused: bool) -> None:
+        import docker.errors
+
+        self.calls.append(call)
+        if not self._runs:
+            raise docker.errors.APIError(f"Container {container} is not running")
+        self.paused = paused
+
+
+class Running(NamedTuple):
+    """What a host knows of its program."""
+
+    runs: bool
+
+    def close(self) -> None: ...
+
+
+class SilentLink(NoLink):
+    """An agent that has nothing to say."""
+
+    async def ask(self, request: Any) -> None: ...
+
+    def records(self, batch: Any) -> None: ...
+
+
+@pytest.mark.parametrize(("runs", "calls"), [(False, ["pause"]), (True, ["pause", "unpause"])])
+def test_a_freeze_that_is_healed_at_once_is_healed(tmp_path: Path, runs: bool, calls: list[str]) -> None:
+    """Its cure waits for what it does, and has nothing to do where it could do nothing."""
+    api: Any = FakeFreezer(runs)
+
+    async def play() -> list[Any]:
+        link: Any = SilentLink()
+        host: Any = ContainerHost("cache", "10.0.0.2", api, "c0", link, link)
+        host._program = Running(runs)
+        (tmp_path / "events").mkdir()
+        await host.configure("r", 1, "p", tmp_path)
+        asked = [host.ask(Freeze(id=0, fault="hang")), host.ask(Thaw(id=0, fault="hang", cure=True))]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        host.close()
+        return answers
+
+    freeze, cure = asyncio.run(play())
+    assert isinstance(freeze, HarnessError) is not runs
+    assert not isinstance(cure, BaseException)
+    assert (api.calls, api.paused) == (calls, False)
+    (book,) = (tmp_path / "events").iterdir()
+    events = [r.event for r in read_log(book.read_bytes()).records]
+    assert events == (["injected", "frozen", "thawed", "healed"] if runs else [])
 
 
 # --- removal -------------------------------------------------------------------------------------------------------

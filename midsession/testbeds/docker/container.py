@@ -91,6 +91,8 @@ class ContainerHost:
         self._incarnations = 0
         self.is_finished = False
         self._unhealed: list[str] = []
+        self._frost = asyncio.Lock()
+        """Whoever freezes or thaws has it, in the order in which they were asked."""
         self._directory = Path()
         link.inbox = self
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -116,13 +118,13 @@ class ContainerHost:
                 blow = self._signal(signal)
                 return self._reply(self._kill(request, blow))
             case Freeze():
-                return self._reply(self._freeze(request, self._pause()))
+                return self._reply(self._in_turn(self._freeze(request, self._pause())))
             case Stop():
                 return self._reply(self._stop(request, self._signal(request.first_signal)))
             case Start():
                 return self._reply(self._start(request))
             case Thaw():
-                return self._reply(self._thaw(request))
+                return self._reply(self._in_turn(self._thaw(request)))
             case Subscribe(events=events):
                 return self._reply(self._subscribe(events))
             case Status():
@@ -213,6 +215,10 @@ class ContainerHost:
                 await self._end_now(ask.fault)
         return {"began_ns": began_ns, "t_ns": time.monotonic_ns(), **(await program.gone)}
 
+    async def _in_turn(self, doing: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+        async with self._frost:
+            return await doing
+
     async def _freeze(self, ask: Freeze, blow: Awaitable[tuple[int, int]]) -> dict[str, Any]:
         began_ns, t_ns = await blow
         book = self._open_book()
@@ -225,6 +231,8 @@ class ContainerHost:
 
     async def _thaw(self, ask: Thaw) -> dict[str, Any]:
         book = self._open_book()
+        if ask.cure and ask.fault not in self._unhealed:
+            return {}
         if self._program is None or not self._program.runs:
             if ask.fault not in self._unhealed:
                 raise _refused("no program runs")
