@@ -98,6 +98,7 @@ class Injection:
     witnesses: dict[str, list[Record]] = field(default_factory=dict)
     unhealed: set[str] = field(default_factory=set)
     failed: bool = False
+    injected_on: set[str] = field(default_factory=set)
     began_ns: int | None = None
 
     def __post_init__(self) -> None:
@@ -121,6 +122,7 @@ class Injection:
 
     def begin(self, injected: Record) -> None:
         """A host said that it was injected there; the first says when it began."""
+        self.injected_on.add(injected.host)
         if self.began_ns is None:
             self.began_ns = int(injected.fields.get("began_ns", injected.t_ns))
 
@@ -133,6 +135,14 @@ class Injection:
             return False
         self.witnesses.setdefault(record.host, []).append(record)
         return self.proven
+
+    def is_lost_by(self, record: Record) -> bool:
+        """Whether a record says that a witness can come no more: a program has ended by something else, whose end by
+        this step was to be the witness, or a part of it."""
+        if record.event != Event.EXITED or record.host not in self.injected_on:
+            return False
+        has_ended = any(witness.event == Event.EXITED for witness in self.witnesses.get(record.host, ()))
+        return not has_ended and self.fault.is_witness(record) and not self._is_about_it(record)
 
     def _is_about_it(self, record: Record) -> bool:
         """Whether it is not of another step's doing, nor of nobody's: what a program ended by is told with its end."""

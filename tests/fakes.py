@@ -16,14 +16,18 @@ from typing import Any, TypeVar
 import msgspec
 
 from midsession.agent.protocol import (
+    NOTHING_TO_HEAL,
     Destroy,
     Finish,
     Freeze,
     Kill,
+    Link,
     Records,
+    Relink,
     Reply,
     Request,
     Start,
+    Status,
     Stop,
     Subscribe,
     Tell,
@@ -128,7 +132,8 @@ class FakeHost:
             error = self.failing.get(type(request)) or self._refusal(request)
             if error is None and type(request) not in self.idle:
                 self._carry_out(request)
-            asyncio.get_running_loop().call_later(self.takes_s.get(type(request), 0.0), self._give, answer, error)
+            takes_s = self.takes_s.get(type(request), 0.0)
+            asyncio.get_running_loop().call_later(takes_s, self._give, answer, error, self._value(request))
         return answer
 
     def says(self, event: str, writer: str = "agent", client: str | None = None, **fields: Any) -> None:
@@ -213,11 +218,20 @@ class FakeHost:
         if fault:
             self.tells("injected", fault=fault, verb=verb, began_ns=self._world.clock())
 
-    def _give(self, answer: asyncio.Future[Reply], error: Exception | None) -> None:
+    def _value(self, request: Request) -> dict[str, Any]:
+        if isinstance(request, Status):
+            return {"listening": ["0.0.0.0:4000"] if self.listens else []}
+        return NOTHING_TO_HEAL if self._has_nothing_to_heal(request) else {}
+
+    def _has_nothing_to_heal(self, request: Request) -> bool:
+        """It cures what was never asked for."""
+        asked = {r.fault for r in self.log if isinstance(r, Freeze | Link)}
+        return isinstance(request, Thaw | Relink) and request.fault not in asked
+
+    def _give(self, answer: asyncio.Future[Reply], error: Exception | None, value: dict[str, Any]) -> None:
         if answer.done():
             return
         if error is None:
-            value = {"listening": ["0.0.0.0:4000"] if self.listens else []}
             answer.set_result(Reply(id=0, t_ns=self._world.clock(), value=value))
         else:
             answer.set_exception(error)

@@ -16,6 +16,7 @@ from midsession.agent.protocol import (
     Finish,
     Freeze,
     Kill,
+    Link,
     Records,
     Reply,
     Request,
@@ -422,6 +423,36 @@ def test_a_program_that_ends_by_something_else_proves_no_step(tmp_path: Path, by
     assert [r.fields["signal"] for r in stage.listener.records if r.event == "exited"][:1] == ["SEGV"]
     assert not [r for r in own_records(result) if r.event == "effective"]
     assert [missing["step"] for missing in result.unfired] == ["late"]
+
+
+def test_nobody_waits_for_the_end_of_a_program_that_has_ended_by_another_step(tmp_path: Path) -> None:
+    """It was asked to end, and did not: when it is made to, the first step has failed, and the run goes on."""
+    ask, make = step("ask", At(at_s=1.0), "kill", signal="TERM"), step("make", At(at_s=2.0), "kill")
+    back = step("return", At(at_s=3.0), "start")
+
+    def prepare(testbed: FakeTestbed) -> None:
+        server = testbed.host("server")
+        exits = server.exits
+        server.exits = lambda **fields: fields["by"] == "ask" or exits(**fields)  # type: ignore[method-assign]
+
+    stage = Stage(plan_of(ask, make, back, goodbye(At(at_s=4.0))), tmp_path, prepare)
+    result = stage.run()
+    assert (result.why_ended, stage.lasted_s < 6.0) == ("done", True)
+    assert {r.fields["step"] for r in own_records(result) if r.event == "effective"} == {"make", "return"}
+    (told,) = [str(r.fields["text"]) for r in own_records(result) if r.fields.get("failed") == "ask"]
+    assert told.endswith("the program of server has ended, and not by it")
+
+
+def test_what_is_healed_before_it_has_anything_to_heal_has_failed(tmp_path: Path) -> None:
+    """The host would have vanished once its program was gone: no `healed` comes, and the run does not wait for one."""
+    vanish = step("vanish", At(at_s=1.0), "vanish", for_s=0.001)
+    plan = plan_of(vanish, step("return", At(at_s=2.0), "start"), goodbye(At(at_s=3.0)))
+    stage = Stage(plan, tmp_path, lambda testbed: testbed.host("server").takes_s.update({Stop: 0.05}))
+    result = stage.run()
+    assert (result.why_ended, stage.lasted_s < 5.0) == ("done", True)
+    assert not [r for r in stage.testbed.host("server").log if isinstance(r, Link)]
+    (told,) = [str(r.fields["text"]) for r in own_records(result) if r.fields.get("failed") == "vanish"]
+    assert told.endswith("it was healed before it had any effect on server")
 
 
 def test_a_host_without_its_witness_is_named_when_the_fault_is_healed(tmp_path: Path) -> None:

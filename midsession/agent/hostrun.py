@@ -17,7 +17,7 @@ from midsession.agent.directory import Directory
 from midsession.agent.loop import Loop
 from midsession.agent.network.routes import Route
 from midsession.agent.network.ruleset import Ruleset
-from midsession.agent.protocol import Configure, Impair
+from midsession.agent.protocol import NOTHING_TO_HEAL, Configure, Impair
 from midsession.agent.say import say
 from midsession.agent.source import Source
 from midsession.agent.tail import Tail
@@ -151,10 +151,11 @@ class HostRun:
     def heal(self, fault: str) -> dict[str, Any]:
         """Cure one fault, see that nothing is left of it, and write `healed`; nothing for one that has nothing to heal.
 
-        Raises what its cure raises, and Refused when something is left.
+        Returns what `healed` tells of it; NOTHING_TO_HEAL for one that never had anything to heal, so that no `healed`
+        comes. Raises what its cure raises, and Refused when something is left.
         """
         if fault not in self._cures:
-            return {}
+            return {} if fault in self.faults else NOTHING_TO_HEAL
         proof = self._cure(fault, *cures) if (cures := self._cures[fault]) is not None else {}
         del self._cures[fault]
         self.book.append(Event.HEALED, {"fault": fault, **proof})

@@ -96,7 +96,7 @@ def thaw(agent: Agent, ask: Thaw, answer: Answer) -> dict[str, Any] | None:
     """
     host = agent.run_under_way()
     if ask.cure and ask.fault not in host.freezing:
-        return {"pids": 0}
+        return host.heal(ask.fault)
     program = agent.supervisor.program
     if program is None or program.status is not None:
         if ask.fault not in host.faults:

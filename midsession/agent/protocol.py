@@ -58,6 +58,10 @@ class Reply(_Message, frozen=True, kw_only=True, tag="reply"):
     error: str | None = None
 
 
+NOTHING_TO_HEAL: dict[str, Any] = {"healed": False}
+"""The value of the reply to a cure of what never had anything to heal on this host: no `healed` comes."""
+
+
 class Records(_Message, frozen=True, kw_only=True, tag="records"):
     """Subscribed records of one writer, as they stand in its file."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 
-from midsession.agent.protocol import Reply, Start, Stop
+from midsession.agent.protocol import NOTHING_TO_HEAL, Reply, Start, Stop
 from midsession.core.plan import Service
 from midsession.core.record import Event, Record
 from midsession.errors import HarnessError
@@ -102,6 +102,8 @@ class Breaking(Life):
         for injection in list(self._injections.values()):
             if injection.take(record):
                 self._took_effect(injection)
+            elif injection.is_lost_by(record):
+                self._fails(injection, f"the program of {record.host} has ended, and not by it")
 
     def _took_effect(self, injection: Injection) -> None:
         del self._injections[injection.step]
@@ -136,14 +138,12 @@ class Breaking(Life):
     def _cure(self, step: str, place: Place) -> asyncio.Task[None]:
         """Every cure is asked for now."""
         doing = [place.host.ask(request) for request in self._faults[step].heal(step, place)]
-        return self._spawn(self._await_cures(step, doing))
+        return self._spawn(self._await_cures(step, place, doing))
 
-    async def _await_cures(self, step: str, cures: Sequence[Awaitable[Reply]]) -> None:
-        for doing in cures:
-            await self._await_cure(step, doing)
-
-    async def _await_cure(self, step: str, doing: Awaitable[Reply]) -> None:
-        await self._answer(doing, f"{step} healed")
+    async def _await_cures(self, step: str, place: Place, cures: Sequence[Awaitable[Reply]]) -> None:
+        values = [(await self._answer(doing, f"{step} healed")).value for doing in cures]
+        if all(value == NOTHING_TO_HEAL for value in values):  # else its `healed` comes
+            self._is_healed(step, place.host.name)
 
 
 def _moves(step: str, fault: Fault, places: Mapping[str, Place]) -> dict[str, list[Move]]:

@@ -15,7 +15,20 @@ from pathlib import Path
 import pytest
 
 from midsession.agent import procfs
-from midsession.agent.protocol import AwaitPort, Finish, Freeze, Kill, List, Reset, Start, Status, Stop, Tell, Thaw
+from midsession.agent.protocol import (
+    NOTHING_TO_HEAL,
+    AwaitPort,
+    Finish,
+    Freeze,
+    Kill,
+    List,
+    Reset,
+    Start,
+    Status,
+    Stop,
+    Tell,
+    Thaw,
+)
 from midsession.core.logfile import LogState
 from midsession.core.pulse import BEAT_S
 from midsession.core.record import Record
@@ -514,13 +527,14 @@ def test_the_cure_of_a_freeze_that_froze_nothing_has_nothing_to_do(conductor: Te
     """Whether or not a program runs; a thaw that is a step of its own needs one."""
     conductor.begin("exited")
     cure = Thaw(id=0, fault="pause", cure=True)
-    assert conductor.ask(cure) == {"pids": 0}
+    assert conductor.ask(cure) == NOTHING_TO_HEAL
     with pytest.raises(Refusal, match="no program runs"):
         conductor.ask(Thaw(id=0, fault="resume"))
     conductor.start(WAIT)
-    assert conductor.ask(cure) == {"pids": 0}
+    assert conductor.ask(cure) == NOTHING_TO_HEAL
     conductor.ask(Freeze(id=0, fault="pause"))
     assert conductor.ask(cure)["pids"] == 1
+    assert conductor.ask(cure) == {}
     assert [r.event for r in conductor.book() if "fault" in r.fields] == ["injected", "frozen", "thawed", "healed"]
 
 

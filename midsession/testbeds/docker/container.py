@@ -27,6 +27,7 @@ from midsession.agent.blow import Blow, blame
 from midsession.agent.output import Lines
 from midsession.agent.procfs import own_clock
 from midsession.agent.protocol import (
+    NOTHING_TO_HEAL,
     AwaitPort,
     Configure,
     Finish,
@@ -90,6 +91,7 @@ class ContainerHost:
         """The one that the engine was asked to start, until it has answered."""
         self._incarnations = 0
         self.is_finished = False
+        self._froze: set[str] = set()
         self._unhealed: list[str] = []
         self._frost = asyncio.Lock()
         """Whoever freezes or thaws has it, in the order in which they were asked."""
@@ -225,6 +227,7 @@ class ContainerHost:
         if ask.fault:
             book.injected(ask.fault, "freeze", began_ns, t_ns)
             self._unhealed.append(ask.fault)
+            self._froze.add(ask.fault)
         await self._prove(paused=True)
         book.append(Event.FROZEN, _named(ask.fault))
         return {"began_ns": began_ns, "t_ns": time.monotonic_ns()}
@@ -232,7 +235,7 @@ class ContainerHost:
     async def _thaw(self, ask: Thaw) -> dict[str, Any]:
         book = self._open_book()
         if ask.cure and ask.fault not in self._unhealed:
-            return {}
+            return {} if ask.fault in self._froze else NOTHING_TO_HEAL
         if self._program is None or not self._program.runs:
             if ask.fault not in self._unhealed:
                 raise _refused("no program runs")
