@@ -440,7 +440,7 @@ def test_nobody_waits_for_the_end_of_a_program_that_has_ended_by_another_step(tm
     assert (result.why_ended, stage.lasted_s < 6.0) == ("done", True)
     assert {r.fields["step"] for r in own_records(result) if r.event == "effective"} == {"make", "return"}
     (told,) = [str(r.fields["text"]) for r in own_records(result) if r.fields.get("failed") == "ask"]
-    assert told.endswith("the program of server has ended, and not by it")
+    assert told.endswith("the program of server has ended, and nothing says by this step")
 
 
 def test_what_is_healed_before_it_has_anything_to_heal_has_failed(tmp_path: Path) -> None:

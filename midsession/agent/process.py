@@ -53,7 +53,7 @@ def stop(agent: Agent, ask: Stop, answer: Answer) -> None:
     program = _running(agent)
     began_ns = t_ns = now_ns()
     if not procfs.is_exiting(program.pid):
-        began_ns, t_ns = program.signal(ask.first_signal, ask.fault)
+        began_ns, t_ns = program.signal(ask.first_signal, ask.fault, is_last=True)
     if ask.fault:
         agent.run_under_way().injected(ask.fault, "stop", began_ns, t_ns, grace_s=ask.grace_s)
     patience = agent.loop.later(max(ask.grace_s, 0.0), partial(agent.supervisor.kill, ask.fault))

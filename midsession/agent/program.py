@@ -18,7 +18,7 @@ import msgspec
 
 from midsession.agent import procfs
 from midsession.agent.answer import LogBroken, Refused
-from midsession.agent.blow import Blow, blame
+from midsession.agent.blow import Blow, Exit, blame
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop, Timer
 from midsession.agent.output import Mirror, Output
@@ -126,8 +126,11 @@ class Program:
 
     # --- its life --------------------------------------------------------------------------------------------------
 
-    def signal(self, name: str, fault: str) -> tuple[int, int]:
-        """Send a signal to the whole group; the instants just before and after. Raises Refused."""
+    def signal(self, name: str, fault: str, *, is_last: bool = False) -> tuple[int, int]:
+        """Send a signal to the whole group; the instants just before and after. Raises Refused.
+
+        `is_last`: SIGKILL follows, unless it ends by this one.
+        """
         number = signal_number(name)
         began_ns = now_ns()
         try:
@@ -135,13 +138,13 @@ class Program:
         except OSError as error:
             raise Refused(f"cannot send {name} to the program: {error.strerror}") from error
         t_ns = now_ns()
-        self.blows.append(Blow(name, fault))
+        self.blows.append(Blow(name, fault, None if is_last else t_ns))
         return began_ns, t_ns
 
     def terminate(self) -> None:
         """SIGTERM, also to one that is frozen; nothing for one that is dying already."""
         with suppress(Refused):
-            self.signal("TERM", "")
+            self.signal("TERM", "", is_last=True)
             self.signal("CONT", "")
 
     def tell(self, line: str) -> None:
@@ -220,7 +223,7 @@ class Program:
             **self.exit,
             "pid": self.pid,
             "incarnation": self.incarnation,
-            **blame(self.blows, self.exit["code"], self.exit["signal"]),
+            **blame(self.blows, Exit(self.exit["code"], self.exit["signal"], now_ns())),
             "event_bytes": size or 0,
             "event_file": self.event_file if size is not None else None,
         }

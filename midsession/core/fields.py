@@ -72,7 +72,7 @@ FIELDS: Mapping[Event, Fields] = {
     Event.STARTED: {"pid": int, "incarnation": int, "argv": list},
     Event.EXITED: {
         "code": int, "signal": str, "pid": int, "incarnation": int, "by": str, "event_bytes": int, "event_file": str,
-        "left": int, "stopped": _YES,
+        "left": int, "stopped": _YES, "maybe": str,
     },
     Event.FROZEN: {"pids": int, **_FAULT},
     Event.THAWED: {"pids": int, **_FAULT},

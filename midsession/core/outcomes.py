@@ -86,6 +86,8 @@ def outcome_of_program(client: str, records: Sequence[Record], gaps: Sequence[Ga
     if by := str(exited.fields.get("by") or ""):
         return Outcome(client, "info", f"ended by {by}", exited.t_ns, by)
     signal, code = exited.fields.get("signal"), exited.fields.get("code")
+    if maybe := exited.fields.get("maybe"):
+        return Outcome(client, "info", f"exited with code {code}, perhaps by {maybe}", exited.t_ns)
     if code == UNSUPPORTED:
         return Outcome(client, "info", f"{UNSUPPORTED_REASON}: exited with code {code}", exited.t_ns)
     how = f"killed by SIG{signal}" if signal else f"exited with code {code}"

@@ -22,9 +22,11 @@ class Kill(Fault):
 
     It took effect when the program has exited by this signal: it died of it, or it caught it and exited with a code of
     its own, as a program may after any signal but KILL. After HUP the code must be 0 (or 129, which says HUP): many
-    services take it for "read your configuration anew" and live on, and what they fail of later is not its doing. One
-    that dies of a signal that it was not sent, or says so by the code 128 + n, has crashed by itself, whatever it was
-    sent before. No program running: the fault fails.
+    services take it for "read your configuration anew" and live on, and what they fail of later is not its doing. A
+    code but 0 must come within a second: later, nobody knows whether it is the answer to the signal or the program has
+    survived that and crashed by itself, so that the step fails. To give a program time to end so, `stop` it. One that
+    dies of a signal that it was not sent, or says so by the code 128 + n, has crashed by itself, whatever it was sent
+    before. Once the program has ended by anything else, the fault fails, as it does with no program running.
 
     A client group is killed as a whole: the programs that play it. Nobody knows how its sessions would have gone on,
     so each client's outcome is `info`, with this step as the reason; that alone makes no run inconclusive.

@@ -18,8 +18,8 @@ class Stop(Fault):
     refused. The program stays down until a `start` or `restart`.
 
     The programs that play a client group end each session where it stands (`done` with the outcome `stopped`). It took
-    effect when the program has exited: by one of these signals, or with a code. One that dies of another signal on its
-    way out has crashed by itself. No program running: the fault fails.
+    effect when the program has exited: by one of these signals, or with any code within the grace. One that dies of
+    another signal on its way out has crashed by itself. No program running: the fault fails.
     """
 
     verb = "stop"

@@ -122,7 +122,8 @@ def _error(fields: Fields) -> str:
 
 def _exited(fields: Fields) -> str:
     how = f"SIG{fields['signal']}" if fields.get("signal") else f"code {fields.get('code')}"
-    return visible(how + (f", by {fields['by']}" if fields.get("by") else ""), 120)
+    by, maybe = (str(fields.get(name) or "") for name in ("by", "maybe"))
+    return visible(how + (f", by {by}" if by else f", perhaps by {maybe}" if maybe else ""), 120)
 
 
 def _started(fields: Fields) -> str:

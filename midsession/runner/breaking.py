@@ -103,7 +103,7 @@ class Breaking(Life):
             if injection.take(record):
                 self._took_effect(injection)
             elif injection.is_lost_by(record):
-                self._fails(injection, f"the program of {record.host} has ended, and not by it")
+                self._fails(injection, f"the program of {record.host} has ended, and nothing says by this step")
 
     def _took_effect(self, injection: Injection) -> None:
         del self._injections[injection.step]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from midsession.agent.blow import Blow, blame, cause
+from midsession.agent.blow import Blow, Exit, blame, cause
 
-TERM, HUP, KILL = Blow("TERM", "ask"), Blow("HUP", "reload"), Blow("KILL", "crash")
+SECOND = 1_000_000_000
+TERM, HUP, KILL = Blow("TERM", "ask", 0), Blow("HUP", "reload", 0), Blow("KILL", "crash", 0)
+STOP = Blow("TERM", "stop")
 
 ENDINGS: list[tuple[list[Blow], int | None, str | None, Blow | None]] = [
     # It dies of what it was sent.
@@ -51,11 +53,37 @@ def test_a_program_ends_by_what_it_was_sent_or_by_itself(
     blows: list[Blow], code: int | None, died_of: str | None, blow: Blow | None
 ) -> None:
     """By a death of that very signal, or by a code that can be its answer; else no step has done it."""
-    assert cause(blows, code, died_of) == blow
+    assert cause(blows, Exit(code, died_of, SECOND)) == blow
+
+
+LATE: list[tuple[list[Blow], int | None, str | None, dict[str, object]]] = [
+    ([TERM], 1, None, {"by": None, "maybe": "ask"}),
+    ([Blow("INT", "ask", 0)], 1, None, {"by": None, "maybe": "ask"}),
+    ([TERM, Blow("CONT", "", 0)], 3, None, {"by": None, "maybe": "ask"}),
+    ([Blow("TERM", "", 0)], 1, None, {"by": None}),
+    # What tells of itself needs no clock.
+    ([TERM], 0, None, {"by": "ask"}),
+    ([TERM], 143, None, {"by": "ask"}),
+    ([TERM], None, "TERM", {"by": "ask"}),
+    ([TERM], None, "SEGV", {"by": None}),
+    ([HUP], 1, None, {"by": None}),
+    # Where SIGKILL bounds the time, all of it is there to be taken.
+    ([STOP], 1, None, {"by": "stop"}),
+    ([STOP, TERM], 1, None, {"by": "stop"}),
+    ([TERM, Blow("TERM", "again", 10 * SECOND)], 1, None, {"by": "again"}),
+]
+
+
+@pytest.mark.parametrize(("blows", "code", "died_of", "told"), LATE)
+def test_a_code_that_comes_late_may_be_that_of_a_crash(
+    blows: list[Blow], code: int | None, died_of: str | None, told: dict[str, object]
+) -> None:
+    """Of a program that has survived the signal, unless it was given that time."""
+    assert blame(blows, Exit(code, died_of, 11 * SECOND)) == told
 
 
 def test_who_ended_it_is_told() -> None:
     """The step; or that its end was asked for by none; or nobody."""
-    assert blame([TERM], 0, None) == {"by": "ask"}
-    assert blame([Blow("TERM", "")], 0, None) == {"by": None, "stopped": True}
-    assert blame([TERM], None, "SEGV") == {"by": None}
+    assert blame([TERM], Exit(0, None, 1)) == {"by": "ask"}
+    assert blame([Blow("TERM", "")], Exit(0, None, 1)) == {"by": None, "stopped": True}
+    assert blame([TERM], Exit(None, "SEGV", 1)) == {"by": None}

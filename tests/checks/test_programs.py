@@ -227,6 +227,15 @@ def test_a_service_that_a_step_ended_has_not_exited_by_itself() -> None:
     assert alive(World(talkers=1).step("crash", at=1.0).dies("server", at=1.0, by="crash")).status is Status.PASS
 
 
+def test_nobody_knows_whether_a_late_answer_to_a_signal_is_one() -> None:
+    """Neither kept nor broken; but a step that is none of the plan's is no excuse."""
+    w = World(talkers=1).step("ask", at=1.0).dies("server", at=3.0, signal=None, code=1, maybe="ask")
+    finding = alive(w)
+    assert (finding.status, finding.offenders, len(finding.witnesses)) == (Status.INCONCLUSIVE, ["server"], 1)
+    assert finding.seen == "server exited with code 1 at +3.000 s: by itself, or late by ask"
+    assert alive(World(talkers=1).dies("server", at=3.0, signal=None, code=1, maybe="nothing")).status is Status.FAIL
+
+
 def test_an_exit_that_the_scenario_looks_at_is_its_own_business() -> None:
     """One exit for each `exit` check, and of the service that it names; a second crash is still one."""
     w = World(talkers=1).step("crash", at=1.0, verb="pause").starts("server", at=3.0, incarnation=2)

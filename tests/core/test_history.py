@@ -32,6 +32,7 @@ def a_crash() -> World:
         ({"code": 127}, "info", "unsupported: exited with code 127"),
         ({"code": None, "signal": "KILL", "by": "crash"}, "info", "ended by crash"),
         ({"code": 0, "by": "crash"}, "info", "ended by crash"),
+        ({"code": 1, "maybe": "crash"}, "info", "exited with code 1, perhaps by crash"),
         ({"exits": 11.0, "code": None, "signal": "TERM"}, "info", "it still ran when the run ended"),
         ({"exits": None}, "info", "it still ran when the run ended"),
     ],

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from midsession.agent.blow import Blow, blame
+from midsession.agent.blow import Blow, Exit, blame
 from midsession.agent.output import Lines
 from midsession.agent.procfs import own_clock
 from midsession.agent.protocol import (
@@ -206,7 +206,7 @@ class ContainerHost:
 
     async def _stop(self, ask: Stop, blow: Awaitable[tuple[int, int]]) -> dict[str, Any]:
         program = self._latest
-        began_ns, t_ns = await self._struck(blow, ask.first_signal, ask.fault)
+        began_ns, t_ns = await self._struck(blow, ask.first_signal, ask.fault, is_last=True)
         if program is None:
             raise _refused("no program runs")
         if ask.fault:
@@ -290,7 +290,7 @@ class ContainerHost:
         killed = code == _KILLED and (sent or state.get("OOMKilled", False))
         exit_: dict[str, Any] = {"code": None if killed else code, "signal": "KILL" if killed else None}
         fields = {**exit_, "pid": program.pid, "incarnation": program.incarnation}
-        fields |= blame(program.blows, exit_["code"], exit_["signal"])
+        fields |= blame(program.blows, Exit(exit_["code"], exit_["signal"], t_ns))
         book = self._open_book()
         book.append(Event.EXITED, fields | {"event_bytes": 0, "event_file": None}, t_ns)
         program.ends(exit_)
@@ -365,12 +365,17 @@ class ContainerHost:
     def _signal(self, signal: str) -> Awaitable[tuple[int, int]]:
         return self._timed(lambda: self._api.kill(self.container, signal=f"SIG{signal}"))
 
-    async def _struck(self, blow: Awaitable[tuple[int, int]], signal: str, fault: str) -> tuple[int, int]:
-        """Await a blow. The program's end is told only after it: the step that struck stands in `exited`."""
+    async def _struck(
+        self, blow: Awaitable[tuple[int, int]], signal: str, fault: str, *, is_last: bool = False
+    ) -> tuple[int, int]:
+        """Await a blow. The program's end is told only after it: the step that struck stands in `exited`.
+
+        `is_last`: SIGKILL follows, unless it ends by this one.
+        """
         program = self._latest
         if program is None:
             return await blow
-        struck = program.strikes(signal, fault)
+        struck = program.strikes(Blow(signal, fault, None if is_last else time.monotonic_ns()))
         try:
             return await blow
         except HarnessError:
@@ -467,8 +472,7 @@ class _Program:
         for stream, text in early:
             self._line(stream, text)
 
-    def strikes(self, signal: str, fault: str) -> Blow:
-        blow = Blow(signal, fault)
+    def strikes(self, blow: Blow) -> Blow:
         self.blows.append(blow)
         self._falling += 1
         self._calm.clear()
