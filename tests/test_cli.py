@@ -461,26 +461,6 @@ def test_a_worker_that_is_killed_cannot_pass(tmp_path: Path) -> None:
     assert "3 runs: 2 pass, 1 error" in said
 
 
-@pytest.mark.netns
-def test_workers_end_their_runs_when_the_command_is_killed(tmp_path: Path) -> None:
-    """SIGKILL of the command: each worker hears the end of its input, ends its run as by Ctrl-C, and is gone."""
-    (tmp_path / "a.scenario.yaml").write_text(ENDLESS)
-    command = [sys.executable, "-m", "midsession", "run", ".", "--testbed", "netns", "-n", "2"]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": ROOT},
-    ) as running:
-        worker = os.pidfd_open(worker_of(running.pid, tmp_path / "runs"))
-        running.kill()
-    assert select.select([worker], [], [], 30)[0], "the worker outlives its command"
-    os.close(worker)
-    [info] = (tmp_path / "runs").glob("*/run.json")
-    assert json.loads(info.read_bytes())["why_ended"] == "interrupted"
-
-
 def worker_of(command: int, runs: Path) -> int:
     """The worker that holds the endless run's conductor log open, once it is in the middle of it."""
     what = f"a worker in the middle of a run in {runs}"
