@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from midsession.checks import words
+from midsession.checks import excuse, words
 from midsession.checks.base import Check
 from midsession.checks.bounds import Bounds
 from midsession.checks.pattern import Pattern, watch
@@ -19,7 +19,9 @@ class Count(Check):
 
     With `each`, that many times for every client of the group `of` that was in a session in that window. Too many is a
     failure; too few, or not too many, is believed only of whole logs and known outcomes, with at least one observer
-    that gave a sign of life (of what only a connection can meet: that had one).
+    that gave a sign of life (of what only a connection can meet: that had one). Too many is inconclusive when it is not
+    without those that a stall explains (as with `never`); too few, when the hosts stood still (`stalled`) for a tenth
+    or more of the time until the sessions were over, or of the time in which one of them came to a bad end.
     """
 
     kind: ClassVar[str] = "count"
@@ -59,15 +61,20 @@ class Count(Check):
         words_by_case = {name: self._bounds.judge(len(case), not watched.unknown) for name, case in cases.items()}
         nobody = not watched.alive and not found
         failed = [name for name, status in words_by_case.items() if status is Status.FAIL and not nobody]
-        status = Status.FAIL if failed else self._quiet(found, watched.alive, list(words_by_case.values()))
+        excuses = {name: self._stalled_ns(history, name, cases[name], watched.alive) for name in failed}
+        failed = [name for name in failed if not excuses[name]]
+        excuses = {} if failed else excuses
+        quiet = Status.INCONCLUSIVE if excuses else self._quiet(found, watched.alive, list(words_by_case.values()))
+        status = Status.FAIL if failed else quiet
+        seen = self._seen(found, failed or [*excuses], cases, watched.alive, watched.unknown)
         return Finding(
             check=self.kind,
             status=status,
             promise=self.promise,
-            seen=self._seen(found, failed, cases, watched.alive, watched.unknown),
+            seen=words.with_excuse(seen, status, [*excuses.values()]),
             support=max(len(watched.alive), len(found)),
             witnesses=found[: words.SHOWN] if failed or not watched.alive else found[-1:],
-            offenders=failed if self.each else [],
+            offenders=failed or [*excuses] if self.each else [],
             measures={"count": len(found)},
         )
 
@@ -77,6 +84,20 @@ class Count(Check):
         seen = found.by_client()
         names = dict.fromkeys([*alive, *seen])
         return {name: seen.get(name, found.client(name)) for name in names}
+
+    def _stalled_ns(self, history: History, name: str, case: Selection, alive: list[str]) -> int:
+        """How long the hosts stood still where that explains a wrong number, in ns; else 0."""
+        if not history.stalls:
+            return 0
+        since_ns = words.origin_of(history, self.count.since) or 0
+        high = self._bounds.high
+        if high is not None and len(case) > high:
+            stalls = [excuse.of_record(history, r, since_ns) for r in case]
+            return max(stalls) if stalls.count(0) <= high else 0
+        clients = [name] if self.each else [client for client in alive if client in history.outcomes]
+        last_ns = max((excuse.end_ns(history, client) for client in clients), default=history.ended_ns)
+        ended = [excuse.of_end(history, client, since_ns) for client in clients]
+        return max([excuse.stalled_ns(history, since_ns, last_ns), *ended])
 
     def _quiet(self, found: Selection, alive: list[str], statuses: list[Status]) -> Status:
         if not statuses or Status.INCONCLUSIVE in statuses or not (alive or found):

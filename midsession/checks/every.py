@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from midsession.checks import words
+from midsession.checks import excuse, words
 from midsession.checks.base import Check
 from midsession.core.history import FOREVER, History
 from midsession.core.outcomes import ON_ATTEMPTS
@@ -38,7 +38,9 @@ class Every(Check):
     everything else, the clients whose session was not yet over then.
     Nothing in scope, or a client of whom the logs cannot tell, is inconclusive; a client that met nothing in time, or
     ended without meeting it, is a failure. One that met it too late, but by no more than the hosts stood still in that
-    time (`stalled`), is inconclusive: they were too slow to tell.
+    time (`stalled`), is inconclusive: they were too slow to tell. So is one that never met it when, without the time in
+    which they stood still, it was not watched for as long as `within`, and that was a tenth or more of the time from
+    `since` to its end (or of the time in which its session came to a bad end, as with `never`).
     """
 
     kind: ClassVar[str] = "every"
@@ -101,7 +103,7 @@ class Every(Check):
         if met is not None:
             return self._late(history, client, met, origin_ns)
         if outcome.known_until_ns >= self._deadline_ns(origin_ns):
-            return _Case(client, "missed", later[-1] if later else None, words.seen_instead(later, origin_ns))
+            return self._missed(history, client, connection, later, origin_ns)
         return _Case(client, "unknown", None, outcome.reason)
 
     def _late(self, history: History, client: str, met: Record, origin_ns: int | None) -> _Case:
@@ -113,6 +115,27 @@ class Every(Check):
         excuse = words.stalled(stalled_ns) if word == "unknown" else ""
         seen = ", and ".join(filter(None, [f"{self.meets} only {words.offset(met.t_ns, origin_ns)}", excuse]))
         return _Case(client, word, met, seen)
+
+    def _missed(
+        self, history: History, client: str, connection: int | None, later: list[Record], origin_ns: int | None
+    ) -> _Case:
+        seen = words.seen_instead(later, origin_ns)
+        if stalled_ns := self._stalled_ns(history, client, connection, origin_ns):
+            return _Case(client, "unknown", None, f"{seen}, and {words.stalled(stalled_ns)}")
+        return _Case(client, "missed", later[-1] if later else None, seen)
+
+    def _stalled_ns(self, history: History, client: str, connection: int | None, origin_ns: int | None) -> int:
+        """How long the hosts stood still where that explains why it was never met, in ns; else 0."""
+        if origin_ns is None or not history.stalls:
+            return 0
+        end_ns = excuse.end_ns(history, client)
+        if connection is not None:
+            own = next(c for c in history.connections[client] if c.number == connection)
+            end_ns = min(own.ended_ns, end_ns)
+        stalled_ns = excuse.stalled_ns(history, origin_ns, end_ns)
+        if end_ns - history.stalled_ns(origin_ns, end_ns) >= self._deadline_ns(origin_ns):
+            return 0
+        return stalled_ns or (excuse.of_end(history, client, origin_ns) if connection is None else 0)
 
     def _fits(self, record: Record) -> bool:
         wanted = self.where if self.as_ is None else {**self.where, "how": self.as_}

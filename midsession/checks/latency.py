@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from midsession.checks import limits, words
+from midsession.checks import excuse, limits, words
 from midsession.checks.base import Check
 from midsession.checks.pattern import Pattern, watch
 from midsession.core.history import History, Selection
@@ -34,7 +34,8 @@ class Latency(Check):
     connection was lost is no latency, and their number is said. Of few replies the high percentiles are the slowest
     one. A client of whom the logs cannot tell all makes it inconclusive, unless the slowest reply seen is over the
     limit of `max`. Time in which the hosts stood still (`stalled`) may not be a reply's own: a limit that is kept
-    without it and broken with it is inconclusive.
+    without it and broken with it is inconclusive; so is one that is broken only by what did not come in a time of which
+    that was a tenth or more.
     """
 
     kind: ClassVar[str] = "latency"
@@ -64,10 +65,11 @@ class Latency(Check):
         times = Sample((int(r.fields["rtt_ns"]) for r in replies), never=len(unanswered))
         unknown = watch(history, Pattern(Event.REPLIED, self.latency.of, since=self.latency.since)).unknown
         stalls = [history.stalled_ns(r.t_ns - _rtt_ns(r), r.t_ns) for r in replies] if history.stalls else []
+        excused = [stalled for r in unanswered if (stalled := excuse.of_record(history, r))]
         at_best = times
-        if any(stalls):
-            own = (_rtt_ns(r) - stalled for r, stalled in zip(replies, stalls, strict=True))
-            at_best = Sample(own, never=len(unanswered))
+        if any(stalls) or excused:
+            own = (_rtt_ns(r) - (stalls[n] if stalls else 0) for n, r in enumerate(replies))
+            at_best = Sample([*own, *(0 for _ in excused)], never=len(unanswered) - len(excused))
         status = limits.status_of(self.at_most_s, at_best, times)
         if unknown and not self._over_the_maximum(at_best):
             status = Status.INCONCLUSIVE
@@ -76,7 +78,7 @@ class Latency(Check):
             check=self.kind,
             status=status,
             promise=self.promise,
-            seen=words.with_excuse(self._seen(history, times, len(unanswered), unknown), status, stalls),
+            seen=words.with_excuse(self._seen(history, times, len(unanswered), unknown), status, [*stalls, *excused]),
             support=len(times),
             witnesses=[*unanswered, *slowest][: words.SHOWN if status is Status.FAIL else 1],
             offenders=self._offenders(slowest, unanswered) if status is Status.FAIL else [],

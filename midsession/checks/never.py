@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from midsession.checks import words
+from midsession.checks import excuse, words
 from midsession.checks.base import Check
 from midsession.checks.pattern import Pattern, watch
 from midsession.core.history import History
-from midsession.core.record import Event, Record
 from midsession.core.verdict import Finding, Status
 
 
@@ -21,8 +20,12 @@ class Never(Check):
     event of clients: each client; else each service, agent, the conductor) has a whole log, at least one of them gave
     a sign of life in the window, and each client's outcome is known; otherwise it is inconclusive. Of what only a
     connection can meet, only somebody who had a connection open in the window gives a sign of life; of what only a
-    program can meet (`line`, `exited`, …), only client programs that had not exited before it. A `protocol_error`
-    because nothing came in time is no proof when the hosts stood still (`stalled`) for half of that time or more.
+    program can meet (`line`, `exited`, …), only client programs that had not exited before it.
+
+    It is no proof when the hosts, or the conductor, stood still (`stalled`) for a tenth or more of the time in which it
+    came about: of a `protocol_error` because nothing came in time, that time; of a client that gave up, or an attempt
+    in vain, the time since its connection was lost; of a connection that was lost, the time since anything was last
+    heard on it. Where that holds for each such record, it is inconclusive.
     """
 
     kind: ClassVar[str] = "never"
@@ -44,7 +47,7 @@ class Never(Check):
         watched = watch(history, self.never)
         origin_ns = words.origin_of(history, self.never.since)
         status, seen = Status.PASS, f"not once, and {words.plural(len(watched.alive), 'observer')} would have seen it"
-        stalls = [_stalled_ns(history, r) for r in found]
+        stalls = [excuse.of_record(history, r, origin_ns or 0) for r in found]
         if found and all(stalls):
             said = words.listing(words.describe(r, origin_ns) for r in found)
             status, seen = Status.INCONCLUSIVE, f"{said}; but {words.stalled(max(stalls))}"
@@ -64,13 +67,3 @@ class Never(Check):
             witnesses=found[: words.SHOWN],
             offenders=words.who(found),
         )
-
-
-def _stalled_ns(history: History, record: Record) -> int:
-    """How long the hosts stood still while an `expect` waited in vain, where that is half of its time; else 0."""
-    within_s = record.fields.get("within_s")
-    if record.event != Event.PROTOCOL_ERROR or record.fields.get("got") is not None or not within_s:
-        return 0
-    within_ns = round(within_s * 1e9)
-    stalled_ns = history.stalled_ns(record.t_ns - within_ns, record.t_ns)
-    return stalled_ns if 2 * stalled_ns >= within_ns else 0

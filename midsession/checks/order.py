@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-from midsession.checks import words
+from midsession.checks import excuse, words
 from midsession.checks.base import Check
 from midsession.checks.pattern import Pattern, watch
 from midsession.core.history import CannotTell, History
@@ -21,8 +21,8 @@ class Order(Check):
 
     When all patterns are of one client group, this holds for each of its clients for itself that was in a session in
     that window; else once, for the first records of all. A pattern that never happens is a failure where the logs
-    would show it. Two writers' records with the same instant, or on clocks that cannot be compared, have no order:
-    inconclusive.
+    would show it; inconclusive, where its client came to a bad end that a stall explains (as with `never`). Two
+    writers' records with the same instant, or on clocks that cannot be compared, have no order: inconclusive.
     """
 
     kind: ClassVar[str] = "order"
@@ -51,14 +51,16 @@ class Order(Check):
         unknown = list(dict.fromkeys(u for w in watches for u in w.unknown))
         broken = {name: why for name, chain in chains.items() if (why := self._broken(chain, history.comparable))}
         missing_only = [name for name in broken if None in chains[name]]
+        excuses = {name: excuse.of_end(history, name) for name in missing_only if name != _ALL}
+        excuses = {name: stalled_ns for name, stalled_ns in excuses.items() if stalled_ns}
         # What is missing from a log that is not whole may have happened.
-        failed = [name for name in broken if name not in missing_only or not unknown]
-        status = Status.FAIL if failed else Status.PASS if chains and not unknown else Status.INCONCLUSIVE
+        failed = [name for name in broken if name not in excuses and (name not in missing_only or not unknown)]
+        status = Status.FAIL if failed else Status.PASS if chains and not (unknown or excuses) else Status.INCONCLUSIVE
         return Finding(
             check=self.kind,
             status=status,
             promise=self.promise,
-            seen=self._seen(chains, broken, unknown),
+            seen=words.with_excuse(self._seen(chains, broken, unknown), status, [*excuses.values()]),
             support=len(chains),
             witnesses=self._witnesses(chains, failed),
             offenders=[name for name in failed if name != _ALL],

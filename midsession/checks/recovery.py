@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from midsession.checks import limits, words
+from midsession.checks import excuse, limits, words
 from midsession.checks.base import Check
 from midsession.core.history import History
 from midsession.core.record import Event, Record
@@ -32,7 +32,8 @@ class Recovery(Check):
     served: one that arrived later and was served at once has nothing to recover from. What a client still got on a
     connection that it had at that instant and then lost is no recovery. A client whose session ended without
     recovering counts as one that took for ever. One of whom the logs cannot tell may have taken any time: it makes
-    the finding inconclusive where that decides; so does time in which the hosts stood still (`stalled`).
+    the finding inconclusive where that decides; so does time in which the hosts stood still (`stalled`), and a client
+    that never recovered while they stood still for a tenth or more of the time until its session ended.
     """
 
     kind: ClassVar[str] = "recovery"
@@ -65,22 +66,26 @@ class Recovery(Check):
         found = {client: firsts[client] for client in clients}
         missing = [client for client, record in found.items() if record is None]
         unknown = [client for client in missing if history.outcomes[client].word == "info"]
-        # Best of all, such a client recovered just after the logs stopped telling.
+        excused = {c: excuse.of_what_never_came(history, c, origin_ns) for c in missing if c not in unknown}
+        excused = {client: stalled_ns for client, stalled_ns in excused.items() if stalled_ns}
+        # Best of all, such a client recovered just after the logs stopped telling, or its session had ended.
         soonest = [max(0, history.outcomes[client].known_until_ns - origin_ns) for client in unknown]
+        soonest += [_unstalled_ns(history, origin_ns, excuse.end_ns(history, client)) for client in excused]
         back = sorted((r for r in found.values() if r), key=lambda r: r.t_ns)
         took = [r.t_ns - origin_ns for r in back]
         at_worst = Sample(took, never=len(missing))
         stalls = [history.stalled_ns(origin_ns, r.t_ns) for r in back]
         at_best = Sample(
-            [*(t - stalled for t, stalled in zip(took, stalls, strict=True)), *soonest],
-            never=len(missing) - len(unknown),
+            [*(_unstalled_ns(history, origin_ns, r.t_ns) for r in back), *soonest],
+            never=len(missing) - len(soonest),
         )
         status = limits.status_of(self.at_most_s, at_best, at_worst)
+        seen = self._seen(history, clients, missing, at_worst, origin_ns)
         return Finding(
             check=self.kind,
             status=status,
             promise=self.promise,
-            seen=words.with_excuse(self._seen(history, clients, missing, at_worst, origin_ns), status, stalls),
+            seen=words.with_excuse(seen, status, [*stalls, *excused.values()]),
             support=len(clients),
             witnesses=back[-1:],
             offenders=self._offenders(status, back, missing, origin_ns),
@@ -116,6 +121,10 @@ class Recovery(Check):
         if outcome.word == "info":
             return outcome.reason
         return words.seen_instead([r for r in history.of_client(client) if r.t_ns >= origin_ns], origin_ns)
+
+
+def _unstalled_ns(history: History, from_ns: int, to_ns: int) -> int:
+    return to_ns - from_ns - history.stalled_ns(from_ns, to_ns)
 
 
 def _was_there(history: History, client: str, origin_ns: int) -> bool:
