@@ -28,7 +28,8 @@ STOPPED = "interrupted"
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What came of one run. `word` is its status, `interrupted` or `lacks`; `why` its first finding that is no pass.
+    """What came of one run. `word` is its status, `interrupted` or `lacks`; `why` its first finding that is no pass,
+    `ends` how its clients ended, where not all ended well.
 
     `directory` is empty when it was not kept; `error` says why there is no verdict at all. `account` is what is still
     to be shown to people: empty when they saw it happen.
@@ -41,6 +42,7 @@ class Told:
     replay: str = ""
     duration_ns: int = 0
     why: str = ""
+    ends: str = ""
     error: str = ""
     account: str = ""
 
@@ -72,7 +74,8 @@ def _told(run: Run) -> Told:
     head = run.view.head
     word = STOPPED if run.exit_code == INTERRUPTED else head.status
     bad = next((f"{f.promise}: {f.seen}" for f in run.view.findings if f.status != Status.PASS), "")
-    return Told(word, run.exit_code, head.seed, run.kept_in, head.replay, head.duration_ns, why=bad)
+    facts = (head.seed, run.kept_in, head.replay, head.duration_ns)
+    return Told(word, run.exit_code, *facts, why=bad, ends=head.ends)
 
 
 class _Teller(Listener):

@@ -26,6 +26,9 @@ class Never(Check):
     came about: of a `protocol_error` because nothing came in time, that time; of a client that gave up, or an attempt
     in vain, the time since its connection was lost; of a connection that was lost, the time since anything was last
     heard on it. Where that holds for each such record, it is inconclusive.
+
+    What never happens says nothing of what does: nobody may have been answered where there was never a
+    `protocol_error`. `{every: talkers, meets: done, where: {outcome: ok}}` says that the sessions came to a good end.
     """
 
     kind: ClassVar[str] = "never"

@@ -92,7 +92,8 @@ def repetition_line(repetition: Repetition, wide: int) -> Line:
     told = repetition.told
     facts = f"#{repetition.number:<5} seed {told.seed:<10}  {duration(told.duration_ns) if told.duration_ns else '':>8}"
     text = f"  {visible(repetition.plan):<{wide}}  {facts}"
-    return line(_sign(told.word), text, ("" if told.exit_code == 0 else f"  {_why(repetition)}", "dim"))
+    said = told.ends if told.exit_code == 0 else _why(repetition)
+    return line(_sign(told.word), text, (f"  {said}" if said else "", "dim"))
 
 
 def tell_batch(out: Out, view: BatchView, directory: str) -> None:
@@ -100,7 +101,8 @@ def tell_batch(out: Out, view: BatchView, directory: str) -> None:
     out.print()
     wide = max((len(visible(one.plan)) for one in view.ran), default=0)
     for one in view.ran:
-        said = rate(one) if view.repeats else visible(one.repetitions[-1].told.directory)
+        last = one.repetitions[-1].told
+        said = rate(one) if view.repeats else " · ".join(filter(None, [visible(last.directory), last.ends]))
         style = "" if view.repeats else "dim"
         out.print(line(_sign(one.word), f"{visible(one.plan):<{wide}}  ", (said, style)))
         if view.repeats and (bad := one.first_bad):

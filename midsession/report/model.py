@@ -46,6 +46,18 @@ class Head:
     versions: list[tuple[str, str]]
     replay: str
 
+    @property
+    def ends(self) -> str:
+        """`clients: 0 ok, 3 failed`, where not all came to a good end: a promise may be kept that needs nobody."""
+        if set(self.outcomes) <= {"ok"}:
+            return ""
+        said = [f"{self.outcomes.get('ok', 0):,} ok"]
+        said += [f"{self.outcomes[word]:,} {shown}" for word, shown in _NOT_OK.items() if word in self.outcomes]
+        return f"clients: {', '.join(said)}"
+
+
+_NOT_OK = {"fail": "failed", "info": "unknown"}
+
 
 @dataclass(frozen=True, slots=True)
 class View:

@@ -22,7 +22,12 @@ def render(view: View) -> str:
     """The document."""
     head = view.head
     matrix = f" ({escape(head.matrix)})" if head.matrix else ""
-    facts = [f"seed {head.seed}", escape(head.testbed), duration(head.duration_ns), count(head.clients, "client")]
+    facts = [
+        f"seed {head.seed}",
+        escape(head.testbed),
+        duration(head.duration_ns),
+        head.ends or count(head.clients, "client"),
+    ]
     lines = [
         f"## {SIGNS[head.status]} {head.status.upper()}: {escape(head.name)}{matrix}",
         "",

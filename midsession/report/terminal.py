@@ -297,12 +297,13 @@ def tell_verdict(out: Out, view: View, directory: str) -> None:
     _, colour = SIGNS[head.status]
     tally = Counter(f.status for f in view.findings)
     kept = ", ".join(f"{tally[status]} {word}" for status, word in WORDS.items() if tally[status])
+    facts = filter(None, [kept or "no findings", head.ends, duration(head.duration_ns), f"seed {head.seed}"])
     out.print()
     out.print(
         line(
             ("INTERRUPTED" if head.why == "interrupted" else head.status.upper(), f"bold {colour}"),
             (f"  {visible(head.name)}", "bold"),
-            f"  {kept or 'no findings'} · {duration(head.duration_ns)} · seed {head.seed}",
+            f"  {' · '.join(facts)}",
         )
     )
     report = f"{directory}/report.html" if directory else ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
 from midsession.report import terminal
-from midsession.report.batch import BatchView, junit, markdown, tell_batch, to_json
+from midsession.report.batch import BatchView, junit, markdown, repetition_line, tell_batch, to_json
 from tests.report.batches import batch
 from tests.report.test_html import HOSTILE
 
@@ -48,6 +49,18 @@ def test_runs_that_decide_nothing_have_no_rate() -> None:
     """None of none would look like a number."""
     lines = told(batch([("inconclusive inconclusive", "a.yaml")], repeats=True))
     assert lines[1] == "? inconclusive a.yaml  no run was decided; 2 inconclusive"
+
+
+def test_clients_that_did_not_end_well_are_told_of_a_run_that_passed() -> None:
+    """Its promises may need nobody."""
+    one = batch([("pass", "a.yaml")])
+    [run] = one.series[0].repetitions
+    bad = replace(run, told=replace(run.told, ends="clients: 0 ok, 3 failed"))
+    view = replace(one, series=[replace(one.series[0], repetitions=[bad])])
+    assert told(view)[1] == "✓ pass         a.yaml  runs/1 · clients: 0 ok, 3 failed"
+    file = io.StringIO()
+    terminal.console(file).print(repetition_line(bad, 8))
+    assert file.getvalue().rstrip().endswith("1.00 s  clients: 0 ok, 3 failed")
 
 
 def test_runs_that_were_not_repeated_have_no_rate() -> None:

@@ -28,6 +28,18 @@ def test_a_client_without_an_end_has_an_unknown_outcome() -> None:
     assert lane.segments[-1].end_ns == 10_000_000_000
 
 
+def test_clients_are_counted_where_not_all_ended_well() -> None:
+    """In the verdict's line: what was promised may need nobody."""
+    w = World(talkers=3)
+    w.client("talkers-1").connects(0.1).closes(0.2).ends(0.3)
+    w.client("talkers-2").connects(0.1).loses(0.2).ends(0.3, "lost")
+    head = view(w.history(), Verdict.of([]), {}).head
+    assert head.ends == "clients: 1 ok, 1 failed, 1 unknown"
+    well = World(talkers=1)
+    well.client("talkers-1").connects(0.1).closes(0.2).ends(0.3)
+    assert not view(well.history(), Verdict.of([]), {}).head.ends
+
+
 def test_a_service_is_up_down_starting_and_up() -> None:
     """The lane of a server that was killed and started again."""
     history = crowd(2)

@@ -59,7 +59,8 @@ class Send(Model):
 
 
 class Expect(Model):
-    """Wait until the peer's next message matches; anything else is a `protocol_error`, and ends the session."""
+    """Wait until the peer's next message matches; another, or none in time, is a `protocol_error`, and ends the
+    session, but a connection that ends or is reset instead is `lost`."""
 
     one_of: ClassVar[tuple[str, ...]] = (
         *("line", "contains", "glob", "regex", "exact", "hex", "bytes"),
