@@ -286,6 +286,7 @@ def test_a_stored_run_can_be_judged_by_other_checks(midsession: Command, tmp_pat
         (OTHER_CHECKS.replace("5ms", "5"), [(5, 13, "missing-unit", "has no unit")]),
         (OTHER_CHECKS.replace("never", "nevr"), [(6, 5, "unknown-check", "did you mean 'never'")]),
         (OTHER_CHECKS.replace("gave_up", "gave_up, of: servr"), [(6, 33, "unknown-subject", "'server'")]),
+        (OTHER_CHECKS.replace("gave_up", "gave_up, until: crsh"), [(6, 36, "unknown-step", "did you mean 'crash'")]),
         (OTHER_CHECKS.replace("checks:", "check:"), [(1, 1, "unknown-key", ""), (1, 1, "missing-key", "'checks'")]),
         ("checks: []", [(1, 9, "out-of-range", "at least 1")]),
         ("- never: {event: gave_up}", [(1, 1, "wrong-type", "expected a mapping")]),

@@ -15,7 +15,8 @@ from midsession.core.verdict import Finding, Status
 
 @dataclass(frozen=True, slots=True)
 class Count(Check):
-    """The event happens `equals`, `at_least` or `at_most` so many times (of the group or service `of`, since `since`).
+    """The event happens `equals`, `at_least` or `at_most` so many times (of the group or service `of`, since `since`,
+    before `until`).
 
     With `each`, that many times for every client of the group `of` that was in a session in that window. Too many is a
     failure; too few, or not too many, is believed only of whole logs and known outcomes, with at least one observer
@@ -89,6 +90,7 @@ class Count(Check):
         """How long the hosts stood still where that explains a wrong number, in ns; else 0."""
         if not history.stalls:
             return 0
+        _, until_ns = self.count.window(history)
         since_ns = words.origin_of(history, self.count.since) or 0
         high = self._bounds.high
         if high is not None and len(case) > high:
@@ -96,8 +98,9 @@ class Count(Check):
             return max(stalls) if stalls.count(0) <= high else 0
         clients = [name] if self.each else [client for client in alive if client in history.outcomes]
         last_ns = max((excuse.end_ns(history, client) for client in clients), default=history.ended_ns)
-        ended = [excuse.of_end(history, client, since_ns) for client in clients]
-        return max([excuse.stalled_ns(history, since_ns, last_ns), *ended])
+        before = [client for client in clients if excuse.end_ns(history, client) < until_ns]
+        ended = [excuse.of_end(history, client, since_ns) for client in before]
+        return max([excuse.stalled_ns(history, since_ns, min(last_ns, until_ns)), *ended])
 
     def _quiet(self, found: Selection, alive: list[str], statuses: list[Status]) -> Status:
         if not statuses or Status.INCONCLUSIVE in statuses or not (alive or found):

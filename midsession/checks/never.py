@@ -14,7 +14,7 @@ from midsession.core.verdict import Finding, Status
 
 @dataclass(frozen=True, slots=True)
 class Never(Check):
-    """There is no record of the event (by the group or service `of`, since the step `since`).
+    """There is no record of the event (by the group or service `of`, since the step `since`, before `until`).
 
     One record is a failure. Absence is believed only if every observer that was in a session in that window (for an
     event of clients: each client; else each service, agent, the conductor) has a whole log, at least one of them gave
@@ -34,6 +34,7 @@ class Never(Check):
     kind: ClassVar[str] = "never"
     example: ClassVar[str] = """\
 - never: {event: protocol_error}
+- never: {event: lost, of: talkers, until: crash}
 - never: {event: lost, of: talkers, since: return}
 """
 

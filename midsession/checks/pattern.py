@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from midsession.core.history import AGENT, CONDUCTOR, PROGRAM, History, Selection
+from midsession.core.history import AGENT, CONDUCTOR, FOREVER, PROGRAM, History, Selection
 from midsession.core.outcomes import ON_ATTEMPTS
 from midsession.core.plan import ReferenceService
 from midsession.core.record import Event
@@ -29,7 +29,7 @@ _ON_EITHER = ON_ATTEMPTS | {"timeout"}
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """Records of one event, by any client of the group, by the client or by the service `of`, at or after the step
-    `since`.
+    `since`, before the step `until`.
 
     `as` is the way of a `lost` (its field `how`); `where` holds fields that must have these values. What agents write
     after the run's end is tear-down and never meant.
@@ -40,13 +40,20 @@ class Pattern:
     as_: str | None = None
     where: dict[str, Any] = field(default_factory=dict)
     since: StepId | None = None
+    until: StepId | None = None
 
     def select(self, history: History) -> Selection:
         """The records. Raises CannotTell when the history cannot say."""
         found = history.events(self.event).where(**self.fields)
         found = found.of(self.of) if self.of is not None else found
         found = found.since(self.since) if self.since is not None else found
+        found = found.until(self.until) if self.until is not None else found
         return found.before_teardown()
+
+    def window(self, history: History) -> tuple[int, int]:
+        """From when on, and before when, in ns. Raises CannotTell for a step that never fired."""
+        since_ns = 0 if self.since is None else history.instant(self.since)
+        return since_ns, FOREVER if self.until is None else history.instant(self.until)
 
     @property
     def needs_connection(self) -> bool:
@@ -61,7 +68,8 @@ class Pattern:
     def __str__(self) -> str:
         said = ", ".join(filter(None, [self.as_, *(f"{k} = {v!r}" for k, v in self.where.items())]))
         parts = [self.event.value, f"({said})" if said else "", f"of {self.of}" if self.of else ""]
-        return " ".join(filter(None, [*parts, f"since {self.since}" if self.since else ""]))
+        parts += [f"since {self.since}" if self.since else "", f"until {self.until}" if self.until else ""]
+        return " ".join(filter(None, parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,43 +114,45 @@ def _observers(history: History, pattern: Pattern) -> Iterator[tuple[str, str | 
 def _clients(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
     meant = history.plan.clients if pattern.of is None else history.clients_of(pattern.of)
     clients = [client for client in meant if client not in history.foreign]
-    since_ns = 0 if pattern.since is None else history.instant(pattern.since)
+    since_ns, until_ns = pattern.window(history)
     for client in clients:
         outcome = history.outcomes[client]
-        if outcome.word == "info":
+        if outcome.word == "info" and outcome.known_until_ns < until_ns:
             yield client, outcome.reason
         else:
-            yield client, None if _was_there(history, client, pattern, since_ns) else ""
+            yield client, None if _was_there(history, client, pattern, since_ns, until_ns) else ""
 
 
-def _was_there(history: History, client: str, pattern: Pattern, since_ns: int) -> bool:
+def _was_there(history: History, client: str, pattern: Pattern, since_ns: int, until_ns: int) -> bool:
     if pattern.needs_connection:
-        return any(c.is_open_after(since_ns) for c in history.connections.get(client, ()))
-    last = history.of_client(client).last
-    return last is not None and last.t_ns >= since_ns
+        connections = history.connections.get(client, ())
+        return any(c.is_open_after(since_ns) and (c.opened_ns or 0) < until_ns for c in connections)
+    records = history.of_client(client)
+    return bool(records) and records[0].t_ns < until_ns and records[-1].t_ns >= since_ns
 
 
 def _services(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
-    since_ns = 0 if pattern.since is None else history.instant(pattern.since)
+    since_ns, until_ns = pattern.window(history)
     for service in history.plan.services:
         if isinstance(service, ReferenceService) and pattern.of in (None, service.name):
             gap = _first_gap(history, service.name, PROGRAM)
             spoke = any(
-                r.t_ns >= since_ns and (r.connection is not None or not pattern.needs_connection)
+                since_ns <= r.t_ns < until_ns and (r.connection is not None or not pattern.needs_connection)
                 for r in history.written_by(service.name, PROGRAM)
             )
             yield service.name, gap if gap or spoke else ""
 
 
 def _agents(history: History, pattern: Pattern) -> Iterator[tuple[str, str | None]]:
-    since_ns = 0 if pattern.since is None else history.instant(pattern.since)
+    since_ns, until_ns = pattern.window(history)
     for host in _hosts(history, pattern.of):
         # A whole agent's log has a trailer: the agent lived to the end of the run, whatever the window.
         gap = _first_gap(history, host, AGENT)
         foreign = host in history.foreign
         over = foreign and pattern.event in _OF_PROGRAMS and history.was_over(host, since_ns)
         name = host if foreign else f"agent of {host}"
-        yield name, gap if gap or (history.written_by(host, AGENT) and not over) else ""
+        began = any(r.t_ns < until_ns for r in history.written_by(host, AGENT))
+        yield name, gap if gap or (began and not over) else ""
 
 
 def _hosts(history: History, of: str | None) -> list[str]:

@@ -22,6 +22,7 @@ from midsession.core.judge import Build, judge_check
 from midsession.core.logfile import LogFile
 from midsession.core.plan import CheckPlan, Plan
 from midsession.core.record import Event, Record
+from midsession.core.reliance import named
 from midsession.core.verdict import Finding, Status
 from midsession.core.whose import OF_AGENTS, OF_CLIENTS, OF_SERVERS
 
@@ -112,10 +113,10 @@ def _toothed(check: CheckPlan, run: _Run, as_it_was: Finding) -> tuple[str, str,
 
 def _spoils(check: CheckPlan, history: History, files: Files) -> Iterator[Spoil]:
     """The ways to spoil a run, those with the events that the check names first."""
-    named = [Event(word) for word in _words(check.args) if word in _EVENTS]
+    meant = [Event(word) for word in _words(check.args) if word in _EVENTS]
     there = [Event(name) for name in dict.fromkeys(r.event for r in history) if name not in _OWN]
     copies, fields = min(MOST_COPIES, 1 + max(_numbers(check.args), default=0)), _fields(check.args)
-    for event in dict.fromkeys([*named, *there]):
+    for event in dict.fromkeys([*meant, *there]):
         yield f"without any {event}", partial(_each, files, event, _gone)
         yield f"every {event} a day late", partial(_each, files, event, _late)
         yield f"every {event} says something else", partial(_each, files, event, _altered)
@@ -123,7 +124,10 @@ def _spoils(check: CheckPlan, history: History, files: Files) -> Iterator[Spoil]
         yield f"every {event} twice", partial(_of_each_client, files, event, _twice)
         yield f"what {event} says in reverse order", partial(_of_each_client, files, event, _reversed)
         yield f"{event} again and again", partial(_more, history, files, event, fields, copies)
-    for event in dict.fromkeys(named):
+    for step, t_ns in _ends(check.args, history):
+        for event in dict.fromkeys(meant):
+            yield f"{event} just before {step}", partial(_more, history, files, event, fields, copies, t_ns)
+    for event in dict.fromkeys(meant):
         yield f"without any {event}, and the end a day late", partial(_endless, files, event)
 
 
@@ -135,6 +139,14 @@ def _words(value: object) -> Iterator[str]:
         yield value
     for inner in _inner(value):
         yield from _words(inner)
+
+
+def _ends(args: object, history: History) -> Iterator[tuple[str, int]]:
+    """The steps before which the check counts, with the last instant before each."""
+    for step in dict.fromkeys(named(args, "until")):
+        story = history.steps.get(step)
+        if story is not None and story.instant_ns is not None:
+            yield step, story.instant_ns - 1
 
 
 def _numbers(value: object) -> Iterator[int]:
@@ -264,32 +276,43 @@ def _other(value: object) -> object:
     return value
 
 
-def _more(history: History, files: Files, event: str, fields: dict[str, Any], copies: int) -> Files:
-    """The files with so many more records of the event in each log whose writer could have written it, at the end."""
-    return {name: _with(file, _longer(history, file, event, fields, copies)) for name, file in files.items()}
+def _more(
+    history: History, files: Files, event: str, fields: dict[str, Any], copies: int, t_ns: int | None = None
+) -> Files:
+    """The files with so many more records of the event in each log whose writer could have written it: at that instant,
+    else at the end."""
+    return {name: _with(file, _longer(history, file, event, fields, copies, t_ns)) for name, file in files.items()}
 
 
-def _longer(history: History, file: LogFile, event: str, fields: dict[str, Any], copies: int) -> Sequence[Record]:
+def _longer(
+    history: History, file: LogFile, event: str, fields: dict[str, Any], copies: int, t_ns: int | None
+) -> Sequence[Record]:
     header, records = file.header, file.records
     if header is None:
         return records
     if header.writer == PROGRAM and event in _OF_CLIENTS and header.host in history.fleets:
-        return _after_each_client(records, event, fields, copies)
+        return _in_each_session(records, event, fields, copies, t_ns)
     service = header.writer == PROGRAM and header.host not in history.fleets and event in OF_SERVERS
     if not records or not (service or (header.writer == AGENT and event in OF_AGENTS)):
         return records
     last = records[-1]
-    t_ns = min(last.t_ns, history.ended_ns) if history.ended_ns != FOREVER else last.t_ns
-    extra = msgspec.structs.replace(last, event=event, connection=1, t_ns=t_ns, fields=fields)
-    return [*records, *[extra] * copies]
+    end_ns = min(last.t_ns, history.ended_ns) if history.ended_ns != FOREVER else last.t_ns
+    extra = msgspec.structs.replace(
+        last, event=event, connection=1, t_ns=end_ns if t_ns is None else t_ns, fields=fields
+    )
+    longer = [*records, *[extra] * copies]
+    return longer if t_ns is None else sorted(longer, key=lambda r: r.t_ns)
 
 
-def _after_each_client(records: Sequence[Record], event: str, fields: dict[str, Any], copies: int) -> Sequence[Record]:
-    """Before each client's `done`, as if its session had gone on."""
+def _in_each_session(
+    records: Sequence[Record], event: str, fields: dict[str, Any], copies: int, t_ns: int | None
+) -> Sequence[Record]:
+    """At that instant, else before each client's `done`, as if its session had gone on."""
     longer: list[Record] = []
     for r in records:
         if r.event == Event.DONE:
-            extra = msgspec.structs.replace(r, event=event, connection=1, fields={"how": "reset", **fields})
-            longer += [extra] * copies
+            at_ns = r.t_ns if t_ns is None else t_ns
+            how = {"how": "reset", **fields}
+            longer += [msgspec.structs.replace(r, event=event, connection=1, t_ns=at_ns, fields=how)] * copies
         longer.append(r)
-    return longer
+    return longer if t_ns is None else sorted(longer, key=lambda r: r.t_ns)

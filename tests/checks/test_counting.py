@@ -95,6 +95,44 @@ def test_never_since_asks_for_a_sign_of_life_in_the_window() -> None:
     assert judged(talk(), "never", never={"event": "lost", "since": "crash"}).status is Status.PASS
 
 
+def test_until_a_step_only_what_was_before_it_counts() -> None:
+    """What the step itself brought about does not; nor is anything known of who came later."""
+    w = World(talkers=2).step("crash", at=1.0)
+    w.client("talkers-1").connects(0.1).talks(0.2).loses(1.0).ends(1.1, "lost")
+    early = {"event": "lost", "of": "talkers", "until": "crash"}
+    assert judged(w, "never", never=early).promise == "never lost of talkers until crash"
+    w.client("talkers-2").connects(1.5).closes(1.6).ends(1.7)
+    finding = judged(w, "never", never=early)
+    assert (finding.status, finding.support) == (Status.PASS, 1)
+    assert judged(w, "count", count=early, equals=0).status is Status.PASS
+    assert judged(w, "count", count=early, at_least=1).status is Status.FAIL
+    w.client("talkers-2").connects(0.3).loses(0.9)
+    assert judged(w, "never", never=early).status is Status.FAIL
+    assert judged(w, "count", count=early, equals=1, each=True).offenders == ["talkers-1"]
+
+
+def test_until_a_step_only_logs_that_reach_it_are_asked() -> None:
+    """A fleet that died later has told all; one that died before it has not."""
+    for at, status in ((0.9, Status.INCONCLUSIVE), (1.2, Status.PASS)):
+        w = World(talkers=1).step("crash", at=1.0).dies("client-1", at=1.3)
+        w.client("talkers-1").connects(0.1).talks(at)
+        assert judged(w, "never", never={"event": "lost", "until": "crash"}).status is status
+
+
+@pytest.mark.parametrize("of", [None, "server"])
+def test_before_anybody_was_there_nothing_is_known(of: str | None) -> None:
+    """Of an empty window, or of one that ends before it begins."""
+    w = talk().step("first", at=0.05, verb="note")
+    for event in ("lost", "client_lost"):
+        for window in ({"until": "first"}, {"since": "crash", "until": "first"}):
+            if of is None or event == "client_lost":
+                finding = judged(w, "never", never={"event": event, "of": of, **window})
+                assert (finding.status, finding.support) == (Status.INCONCLUSIVE, 0), (event, window)
+    never_fired = talk().step("noop", at=None)
+    with pytest.raises(CannotTell, match="the step noop never fired"):
+        judged(never_fired, "never", never={"event": "lost", "until": "noop"})
+
+
 @pytest.mark.parametrize("event", ["protocol_error", "sent", "received", "replied", "end", "mark", "lost"])
 def test_never_on_a_connection_asks_for_somebody_who_had_one(event: str) -> None:
     """A refused attempt is no sign that it could have come; and so is a connection that was over in good time."""

@@ -42,6 +42,8 @@ TOOTHED: list[tuple[str, dict[str, Any], str]] = [
     ("every", {"every": "talkers", "meets": "lost", "as_": "eof"}, "without any lost"),
     ("never", {"never": {"event": "protocol_error"}}, "protocol_error again and again"),
     ("never", {"never": {"event": "lost", "as_": "reset", "of": "talkers", "since": "return"}}, "lost again and again"),
+    ("never", {"never": {"event": "lost", "of": "talkers", "until": "crash"}}, "lost just before crash"),
+    ("count", {"count": {"event": "client_lost", "until": "crash"}, "equals": 0}, "client_lost just before crash"),
     ("never", {"never": {"event": "mark", "where": {"name": "oops"}}}, "mark again and again"),
     ("count", {"count": {"event": "accepted", "of": "server"}, "equals": 2}, "without any accepted"),
     ("count", {"count": {"event": "lost", "of": "talkers"}, "at_most": 500}, "lost again and again"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midsession.checks import build
 from midsession.core.history import CannotTell, History
 from midsession.core.judge import Judge, judge
 from midsession.core.plan import After, AllOf, At, CommandService, Connect, OnEvent, ReferenceService, Repeat
@@ -260,6 +261,14 @@ def test_a_check_that_relies_on_a_fault_without_effect_has_no_say(word: str, sin
         "noop proves nothing; else: so",
     )
     assert verdict.status is Status.INCONCLUSIVE
+
+
+def test_what_lies_before_a_fault_does_not_rely_on_it() -> None:
+    """Who was lost before it may be the reason that it met nobody: that stays a failure."""
+    w = calm().step("noop", at=2.0, effective=False)
+    w.check("never", never={"event": "replied", "until": "noop"})
+    finding = judge(w.plan, w.history(), build).findings[0]
+    assert finding.status is Status.FAIL
 
 
 class Asks:

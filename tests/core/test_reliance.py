@@ -29,6 +29,9 @@ PLAN = Plan("p", "p.yaml", 1, 1.0, [], [], [Step(name, when, "note", {}) for nam
         ({"every": "talkers", "meets": "replied", "since": "calm"}, {"calm", "mend", "cut"}),
         ({"every": "talkers", "meets": "replied", "since": "both"}, {"both", "other", "cut"}),
         ({"every": "talkers", "meets": "replied", "since": "either"}, {"either"}),
+        ({"never": {"event": "lost", "until": "cut"}}, set()),
+        ({"never": {"event": "lost", "since": "cut", "until": "calm"}}, {"cut", "mend"}),
+        ({"count": {"event": "lost", "until": "mend"}}, {"cut"}),
         ({"count": {"event": "mark", "where": {"name": "cut"}}}, set()),
     ],
 )
