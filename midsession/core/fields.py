@@ -25,6 +25,15 @@ _MEASURED = {
 }  # fmt: skip
 """What is told of a fault that was seen at work, or undone: each fault has some of them."""
 
+NOUNS: Mapping[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    list: "a list",
+    dict: "a mapping",
+}
+
 Fields = Mapping[str, Any]
 """Field → its type, or the values that it can have."""
 

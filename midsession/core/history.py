@@ -15,6 +15,7 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
+from midsession.core.asked import event_called, is_field, refuse_field, refuse_name, refuse_value
 from midsession.core.compared import EventCounts, EventSequence
 from midsession.core.logfile import LogFile
 from midsession.core.logs import AGENT, CONDUCTOR, PROGRAM, Gap, Writer, find_gaps
@@ -31,6 +32,7 @@ from midsession.core.plan import CheckPlan, Plan
 from midsession.core.record import CLIENT_ENDS, Event, Record
 from midsession.core.stalls import Span, overlap_ns, spans_of
 from midsession.core.steps import StepStory, tell_steps
+from midsession.core.wrong import did_you_mean
 
 __all__ = ["AGENT", "CONDUCTOR", "FOREVER", "PROGRAM", "CannotTell", "Gap", "History", "Outcome", "Selection"]
 
@@ -57,6 +59,7 @@ class History:
         self._by_event: dict[str, Sequence[Record]] = {}
         self.gaps: Sequence[Gap] = find_gaps(plan, files, hosts, run)
         self._asked = set[str]()
+        self._named = frozenset(hosts)
 
     @staticmethod
     def of(plan: Plan, files: Mapping[str, LogFile], hosts: Collection[str] = (), run: str = "") -> History:
@@ -87,12 +90,12 @@ class History:
 
     def events(self, *names: str) -> Selection:
         """The records of these events, or all records. Raises ValueError for a word that is no event."""
-        wanted = [Event(name) for name in names]
+        wanted = [event_called(name) for name in names]
         if not wanted:
             return Selection(self, self.records)
         if len(wanted) == 1:
-            return Selection(self, self._of_event(wanted[0]))
-        return Selection(self, [r for r in self.records if r.event in wanted])
+            return Selection(self, self._of_event(wanted[0]), events=wanted)
+        return Selection(self, [r for r in self.records if r.event in wanted], events=wanted)
 
     def of_client(self, client: str) -> Selection:
         """Everything that a client wrote, in its own order."""
@@ -128,7 +131,7 @@ class History:
         if isinstance(when, int):
             return when
         if when not in self.steps:
-            raise ValueError(f"the timeline has no step {when!r}")
+            raise ValueError(f"the timeline has no step {when!r}; {did_you_mean(when, self.steps)}")
         self._asked.add(when)
         instant = self.steps[when].instant_ns
         if instant is None:
@@ -214,7 +217,8 @@ class History:
     def clients_of(self, name: str) -> Sequence[str]:
         """The planned clients of a group, or the one client that is called so. Raises ValueError for any other name."""
         if name not in self._groups and name not in self._clients:
-            raise ValueError(f"the plan has no client group and no client {name!r}")
+            known = did_you_mean(name, [*self._groups, *self._clients])
+            raise ValueError(f"the plan has no client group and no client {name!r}; {known}")
         return self._groups.get(name, [name])
 
     def means_clients(self, name: str) -> bool:
@@ -222,13 +226,19 @@ class History:
         if name in self._services:
             return False
         if name not in self._groups and name not in self._clients:
-            raise ValueError(f"the plan has no service, no client group and no client {name!r}")
+            known = did_you_mean(name, [*self._services, *self._groups, *self._clients])
+            raise ValueError(f"the plan has no service, no client group and no client {name!r}; {known}")
         return True
 
     @cached_property
     def foreign(self) -> frozenset[str]:
         """The clients that are programs on hosts of their own."""
         return frozenset(self.plan.foreign_clients)
+
+    @cached_property
+    def hosts(self) -> Collection[str]:
+        """The hosts of services, client programs and fleets, and the conductor, whoever of them left a log."""
+        return self._services | self.foreign | self._named | {h.host for h in self._files} | {CONDUCTOR}
 
     def written_by(self, host: str, writer: str) -> Selection:
         """Everything that one kind of writer wrote on a host, over all its incarnations."""
@@ -313,12 +323,21 @@ class Selection:
     """Some of a history's records, in its order; each question gives a smaller selection.
 
     `history.events("lost").of("talkers").since("crash").within(1.0).where(how="eof")`
+
+    A question with a name, a field or a value that no record of these events could have is a ValueError: it would find
+    nothing, which may be what is hoped for.
     """
 
-    __slots__ = ("_history", "_origin_ns", "_records")
+    __slots__ = ("_events", "_history", "_origin_ns", "_records")
 
-    def __init__(self, history: History, records: Sequence[Record], origin_ns: int | None = None) -> None:
-        self._history, self._records, self._origin_ns = history, records, origin_ns
+    def __init__(
+        self,
+        history: History,
+        records: Sequence[Record],
+        origin_ns: int | None = None,
+        events: Sequence[Event] = (),
+    ) -> None:
+        self._history, self._records, self._origin_ns, self._events = history, records, origin_ns, events
 
     def of(self, name: str) -> Selection:
         """Those of a group's clients, of one client, or of a service's host."""
@@ -329,7 +348,10 @@ class Selection:
 
     def client(self, name: str) -> Selection:
         """Those of one client (`talkers-3`)."""
-        return self._keep(lambda r: r.client == name)
+        found = self._keep(lambda r: r.client == name)
+        if not found:
+            refuse_name("client", name, self._history.plan.clients)
+        return found
 
     def connection(self, number: int) -> Selection:
         """Those of the connections with that number."""
@@ -337,16 +359,20 @@ class Selection:
 
     def on(self, host: str) -> Selection:
         """Those that were written on a host, whoever wrote them."""
-        return self._keep(lambda r: r.host == host)
+        found = self._keep(lambda r: r.host == host)
+        if not found:
+            refuse_name("host", host, self._history.hosts)
+        return found
 
     def by(self, writer: str) -> Selection:
         """Those of one kind of writer: `conductor`, `agent`, `program`."""
+        refuse_name("writer", writer, (CONDUCTOR, AGENT, PROGRAM))
         return self._keep(lambda r: r.writer == writer)
 
     def since(self, when: str | int) -> Selection:
         """Those at or after a step of the timeline (or an instant in ns)."""
         t_ns = self._history.instant(when)
-        return Selection(self._history, [r for r in self._records if r.t_ns >= t_ns], t_ns)
+        return Selection(self._history, [r for r in self._records if r.t_ns >= t_ns], t_ns, self._events)
 
     def until(self, when: str | int) -> Selection:
         """Those before a step (or an instant)."""
@@ -370,8 +396,14 @@ class Selection:
 
     def where(self, /, **fields: Any) -> Selection:
         """Those whose fields have these values."""
+        if not fields:
+            return self
+        self._refuse_unknown(fields)
         wanted = list(fields.items())
-        return self._keep(lambda r: all(r.fields.get(key) == value for key, value in wanted)) if wanted else self
+        found = self._keep(lambda r: all(r.fields.get(key) == value for key, value in wanted))
+        for key, value in wanted if not found else ():
+            refuse_value(self._events, key, value)
+        return found
 
     def by_client(self) -> Mapping[str, Selection]:
         """The selection client by client, in the order of their first records; records of no client are left out."""
@@ -380,10 +412,12 @@ class Selection:
 
     def sequence(self, *fields: str) -> EventSequence:
         """The events in order, each with the values of these fields (if any are named), to be compared with a list."""
+        self._refuse_unknown(fields)
         return EventSequence(self._records, fields, self._zero_ns)
 
     def counts(self, field: str = "") -> EventCounts:
         """How many records of each event, or of each value of a field, to be compared with a dict."""
+        self._refuse_unknown([field] if field else [])
         return EventCounts(self._records, field, self._zero_ns)
 
     def difference(self, expected: object) -> list[str]:
@@ -441,7 +475,12 @@ class Selection:
         return self._with([r for r in self._records if wanted(r)])
 
     def _with(self, records: Sequence[Record]) -> Selection:
-        return Selection(self._history, records, self._origin_ns)
+        return Selection(self._history, records, self._origin_ns, self._events)
+
+    def _refuse_unknown(self, fields: Iterable[str]) -> None:
+        for field in fields:
+            if not is_field(self._events, field) and not any(field in r.fields for r in self._records):
+                refuse_field(self._events, field)
 
 
 def _index(records: Iterable[Record], key: Callable[[Record], K]) -> dict[K, list[Record]]:

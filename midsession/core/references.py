@@ -19,7 +19,7 @@ from midsession.core.aims import Parties, aim_problems
 from midsession.core.choice import LEAST
 from midsession.core.compile import step_id
 from midsession.core.ended import stranded_steps
-from midsession.core.fields import can_be, fields_of, known_words
+from midsession.core.fields import NOUNS, can_be, fields_of, known_words
 from midsession.core.loader import Node
 from midsession.core.record import Event
 from midsession.core.refers import Kind, references_of
@@ -35,14 +35,6 @@ FLEETS = "client"
 _OR_ONE_CLIENT = frozenset(
     {"service, client group or client", "group or client with a script", "group of client programs"}
 )
-_NOUNS = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    list: "a list",
-    dict: "a mapping",
-}
 _SLUGS = {
     "service": "unknown-service",
     "client group": "unknown-group",
@@ -372,7 +364,7 @@ class _References:
             self._wrong("unknown-field", f"'{event}' has no field {quoted(key)}", node.place, remedy)
         elif isinstance(node.value, str | int | float | bool) and not can_be(kinds[key], node.value):
             words = known_words(kinds[key])
-            remedy = f"it can be {', '.join(words)}" if words else f"it is {_NOUNS[kinds[key]]}"
+            remedy = f"it can be {', '.join(words)}" if words else f"it is {NOUNS[kinds[key]]}"
             message = f"the field '{key}' of '{event}' is never {quoted(str(node.value))}"
             self._wrong("impossible-value", message, node.place, remedy)
 

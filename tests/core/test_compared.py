@@ -9,8 +9,8 @@ from tests.build import World
 
 @pytest.fixture
 def world() -> World:
-    """Two clients lose their server, each in its own way."""
-    w = World(talkers=2)
+    """Two of three clients lose their server, each in its own way."""
+    w = World(talkers=3)
     w.client("talkers-1").connects(0.1).loses(1.0, how="eof").ends(1.1, "lost")
     w.client("talkers-2").connects(0.2).loses(1.5, how="reset").ends(1.6, "lost")
     return w

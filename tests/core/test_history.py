@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
@@ -169,7 +172,52 @@ def test_a_selection_shows_itself_in_a_failed_assertion() -> None:
 
 def test_a_fields_name_may_be_any_word() -> None:
     """A field called `self` is no argument of ours."""
-    assert a_crash().history().events("lost").where(self=1) == []
+    with pytest.raises(ValueError, match="'lost' has no field 'self'"):
+        a_crash().history().events("lost").where(self=1)
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda h: h.events("lostt"), "there is no event 'lostt'; did you mean 'lost'?"),
+        (lambda h: h.events("gave_up").of("talkerss"), "client 'talkerss'; did you mean 'talkers'?"),
+        (lambda h: h.events("gave_up").client("talkers-99"), "there is no client 'talkers-99'; did you mean 'talkers-"),
+        (lambda h: h.events("gave_up").on("serverr"), "there is no host 'serverr'; did you mean 'server'?"),
+        (lambda h: h.events("gave_up").by("programm"), "there is no writer 'programm'; did you mean 'program'?"),
+        (lambda h: h.events("lost").since("crush"), "the timeline has no step 'crush'; did you mean 'crash'?"),
+        (lambda h: h.events("lost").where(hwo="eof"), "'lost' has no field 'hwo'; did you mean 'how'?"),
+        (lambda h: h.events("lost").where(hwo=None), "'lost' has no field 'hwo'"),
+        (lambda h: h.events("lost").where(how="eoff"), "the field 'how' is never 'eoff'; did you mean 'eof'?"),
+        (lambda h: h.events("replied").where(n="1"), "the field 'n' is never '1'; it is a whole number"),
+        (lambda h: h.events("lost").counts("hwo"), "'lost' has no field 'hwo'; did you mean 'how'?"),
+        (lambda h: h.events("lost", "done").sequence("how", "outcom"), "'lost' and 'done' have no field 'outcom'"),
+        (lambda h: h.events().where(hwo="eof"), "there is no field 'hwo'"),
+        (lambda h: h.events("lost").since("crash").client("talkers-1").where(hwo=1), "'lost' has no field 'hwo'"),
+    ],
+)
+def test_a_typing_mistake_is_no_empty_answer(ask: Callable[[History], object], says: str) -> None:
+    """It would equal the nothing that a test hopes for."""
+    with pytest.raises(ValueError, match=re.escape(says)):
+        ask(a_crash().history())
+
+
+def test_what_could_have_been_is_an_empty_answer() -> None:
+    """Of several events a field or a value of one is enough; null is no word; a line may be any."""
+    history = a_crash().history()
+    assert history.events("gave_up").client("talkers-1").on("server").by("agent") == []
+    assert history.events("lost", "done").where(how="name").where(outcome="stopped") == []
+    assert history.events().where(how="slow") == []
+    assert history.events("lost").where(how=None) == []
+    assert history.events("line").where(text="nobody said this", incarnation=7) == []
+
+
+def test_what_is_in_the_logs_can_be_asked_for() -> None:
+    """A program's own field, a host, a client that no plan knows."""
+    w = a_crash()
+    w.client("strangers-1", fleet="client-7").says("mark", 1.0, name="x", extra=3)
+    marks = w.history().events("mark")
+    assert marks.where(extra=3).client("strangers-1").on("client-7").count == 1
+    assert marks.counts("extra") == {3: 1}
 
 
 # --- steps ---
