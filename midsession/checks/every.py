@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from midsession.checks import excuse, words
 from midsession.checks.base import Check
 from midsession.core.history import FOREVER, History
-from midsession.core.outcomes import ON_ATTEMPTS
+from midsession.core.outcomes import ON_ATTEMPTS, Connection
 from midsession.core.record import Event, Record
 from midsession.core.refers import GroupName, StepId
 from midsession.core.verdict import Finding, Status
@@ -34,8 +34,9 @@ class Every(Check):
 
     In scope are: without `since`, all clients of the group. With `since`, for what happens to a connection (`lost`,
     `end`, `closed`; but not a `lost` as `refused`, `unreachable` or `name`, which only an attempt meets), the clients
-    with a connection open at that instant, and that connection has to meet it (as `timeout`: or a later attempt); for
-    everything else, the clients whose session was not yet over then.
+    with a connection open at that instant, and that connection has to meet it (as `timeout`: or a later attempt). One
+    that its own client had begun to end (`end`, `abort`) before the step took effect cannot be `lost` by it any more,
+    and is not in scope. For everything else, the clients whose session was not yet over then.
     Nothing in scope, or a client of whom the logs cannot tell, is inconclusive; a client that met nothing in time, or
     ended without meeting it, is a failure. One that met it too late, but by no more than the hosts stood still in that
     time (`stalled`), is inconclusive: they were too slow to tell. So is one that never met it when, without the time in
@@ -87,10 +88,19 @@ class Every(Check):
         if self.meets in ENDINGS and self.as_ not in ON_ATTEMPTS:
             # A timeout ends a connection or an attempt: the one after it may be what is meant.
             any_will_do = self.as_ == "timeout"
-            opened = {c: None if any_will_do else found.number for c, found in history.open_at(origin_ns).items()}
+            open_then = history.open_at(origin_ns).items()
+            at_stake = {client: found.number for client, found in open_then if self._is_at_stake(history, found)}
+            opened = {client: None if any_will_do else number for client, number in at_stake.items()}
             # A client whose log breaks off before the instant may have been open then: it stays in scope, unknown.
             return {c: opened.get(c) for c in clients if c in opened or history.outcomes[c].known_until_ns < origin_ns}
         return dict.fromkeys(c for c in clients if not history.was_over(c, origin_ns))
+
+    def _is_at_stake(self, history: History, connection: Connection) -> bool:
+        """Whether a connection that was open at the step could still meet it."""
+        assert self.since is not None
+        effective = history.steps[self.since].effective
+        by_ns = effective.t_ns if effective is not None else history.instant(self.since)
+        return self.meets != Event.LOST or connection.ending_ns > by_ns
 
     def _case(self, history: History, client: str, connection: int | None, origin_ns: int | None) -> _Case:
         since_ns = 0 if origin_ns is None or self.since is None else origin_ns

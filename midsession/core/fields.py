@@ -18,6 +18,7 @@ _YES = frozenset({True})
 """Of a field that is there, or not."""
 
 _PAYLOAD = {"bytes": int, "text": str, "hash": str}
+_CLOSED = {"had_error": bool, "bytes_in": int, "bytes_out": int}
 _FAULT = {"fault": str}
 _MEASURED = {
     "packets": int, "bytes": int, "seen": int, "mean_ms": float, "worst_ms": float, "late": int, "bursts": int,
@@ -39,6 +40,7 @@ Fields = Mapping[str, Any]
 
 _OF: Mapping[Event, Mapping[Writer, Fields]] = {
     Event.SENT: {"client": {"n": int, "as": _OPERATION, **_PAYLOAD}, "server": _PAYLOAD},
+    Event.CLOSED: {"client": {**_CLOSED, "ending_ns": int}, "server": _CLOSED},
     Event.ERROR: {
         "client": {"how": LOSS_WORDS, "errno": int, "message": str},
         "server": {"how": _LOST_BY_SERVERS | _CUT_OFF, "errno": int, "message": str},
@@ -67,7 +69,7 @@ FIELDS: Mapping[Event, Fields] = {
     Event.RECEIVED: _PAYLOAD,
     Event.REPLIED: {"n": int, "text": str, "rtt_ns": int, "ok": _OPERATION},
     Event.END: {},
-    Event.CLOSED: {"had_error": bool, "bytes_in": int, "bytes_out": int},
+    Event.CLOSED: _either(Event.CLOSED),
     Event.ERROR: _either(Event.ERROR),
     Event.LOST: {"how": LOSS_WORDS},
     Event.RECONNECTING: {"attempt": int, "delay_s": float},

@@ -112,7 +112,8 @@ def _why_unknown(records: Sequence[Record], exited: Record | None, gaps: Sequenc
 class Connection(msgspec.Struct, frozen=True):
     """One connection of a client: when it was made (None: never), and when it was lost or closed (FOREVER: not seen).
 
-    `how` is the `lost` record's word, None when it was not lost. `to` is where it was to go, `service:port`.
+    `how` is the `lost` record's word, None when it was not lost. `to` is where it was to go, `service:port`;
+    `ending_ns` is when its own client began to end it (FOREVER: never).
     """
 
     number: int
@@ -121,6 +122,7 @@ class Connection(msgspec.Struct, frozen=True):
     ended_ns: int
     how: str | None
     to: str = ""
+    ending_ns: int = FOREVER
 
     def is_open(self, t_ns: int) -> bool:
         """Whether it was open at that instant."""
@@ -148,4 +150,6 @@ def _connection(number: int, records: list[Record]) -> Connection:
     ended = next((r.t_ns for r in records if r.event in (Event.LOST, Event.CLOSED)), FOREVER)
     how = next((r.fields.get("how") for r in records if r.event == Event.LOST), None)
     to = str(records[0].fields.get("to", ""))
-    return Connection(number, records[0].t_ns, opened, ended, how, to)
+    closed = next((r for r in records if r.event == Event.CLOSED), None)
+    ending = int(closed.fields.get("ending_ns") or FOREVER) if closed else FOREVER
+    return Connection(number, records[0].t_ns, opened, ended, how, to, ending)

@@ -10,7 +10,7 @@ from midsession.checks.every import Every
 from midsession.core.history import CannotTell
 from midsession.core.record import Event
 from midsession.core.verdict import Finding, Status
-from tests.build import World
+from tests.build import World, ns
 
 
 def crash(talkers: int = 2) -> World:
@@ -110,6 +110,26 @@ def test_what_happens_to_a_connection_is_asked_of_those_that_had_one() -> None:
     finding = judged(w, "lost", since="crash", within_s=1.0)
     assert finding.status is Status.PASS
     assert finding.support == 1
+
+
+def test_a_connection_that_its_client_had_begun_to_end_is_none_to_lose() -> None:
+    """Nor one that it began to end before the fault took effect: nobody knows which was first."""
+
+    def ending(at: float, **groups: int) -> World:
+        w = crash(**groups)
+        w.client("talkers-1").says("closed", 1.01, had_error=False, bytes_in=0, bytes_out=0, ending_ns=ns(at)).ends(
+            1.02
+        )
+        return w
+
+    for at in (0.99, 1.001):
+        w = ending(at)
+        w.client("talkers-2").loses(1.010).ends(1.1, "lost")
+        finding = judged(w, "lost", since="crash")
+        assert (finding.status, finding.seen) == (Status.PASS, "1 of 1 did")
+    assert judged(ending(0.99, talkers=1), "lost", since="crash").status is Status.INCONCLUSIVE
+    assert judged(ending(0.99, talkers=1), "closed", since="crash").status is Status.PASS
+    assert judged(ending(1.005, talkers=1), "lost", since="crash").status is Status.FAIL
 
 
 def test_what_happens_to_a_session_is_asked_of_those_that_were_not_over() -> None:

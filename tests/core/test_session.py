@@ -28,7 +28,7 @@ def test_a_conversation() -> None:
     assert stage.records[-1][2] == {"n": 1, "text": "Got 1 ✅", "rtt_ns": 2_000_000}
     stage.eof().closed()
     assert stage.news() == ["end", "close", "closed had_error=False", "done outcome=ok"]
-    assert stage.records[-2][2] == {"had_error": False, "bytes_in": 10, "bytes_out": 18}
+    assert stage.records[-2][2] == {"had_error": False, "bytes_in": 10, "bytes_out": 18, "ending_ns": stage.now}
 
 
 def replies(stage: Stage) -> list[tuple[int, int]]:
@@ -115,6 +115,22 @@ def test_a_script_without_an_end_ends_gracefully() -> None:
     """Running off the script's end is an `end`."""
     stage = Stage(line("bye")).begin().connected().eof().closed()
     assert stage.news()[-5:] == ["fin", "end", "close", "closed had_error=False", "done outcome=ok"]
+
+
+@pytest.mark.parametrize(
+    ("script", "ending_s"),
+    [([line("a"), wait(2), p.End()], 2.0), ([wait(1), p.Abort()], 1.0), ([wait(1)], 1.0), ([wait(9)], None)],
+)
+def test_a_closed_connection_says_when_its_own_client_began_to_end_it(
+    script: list[p.Instruction], ending_s: float | None
+) -> None:
+    """By `end`, `abort` or the end of the script; of one that was lost it says nothing."""
+    stage = Stage(*script).begin().connected()
+    connected_ns = stage.now
+    stage.after(3)
+    stage = stage.reset() if ending_s is None else stage.closed()
+    (closed,) = [fields for event, _, fields in stage.records if event == "closed"]
+    assert closed.get("ending_ns") == (None if ending_s is None else connected_ns + round(ending_s * 1e9))
 
 
 @pytest.mark.parametrize("script", [[p.End(within_s=2)], []])

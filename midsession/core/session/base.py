@@ -45,6 +45,7 @@ class Base:
         "_deadline",
         "_draws",
         "_emit",
+        "_ending_ns",
         "_eof",
         "_fin_sent",
         "_frames",
@@ -87,6 +88,7 @@ class Base:
         self._link: Link = NONE
         self._eof = False  # the peer's FIN was seen
         self._fin_sent = False
+        self._ending_ns = 0  # when the script (or a stop) began to end the connection; 0: it did not
         self._pending: str | None = None  # a loss that is not judged yet
         self._loss: str | None = None  # a loss that was judged, while the connection closes
         self._outcome: str | None = None  # what the session ends with once the connection is closed

@@ -50,6 +50,7 @@ class Connecting(Base):
         self.connection += 1
         self._target = target
         self._eof = self._fin_sent = self._choked = self._write_full = False
+        self._ending_ns = 0
         self._bytes_in = self._bytes_out = self._counted = 0
         self._inbox.clear()
         self._asked.clear()
@@ -196,7 +197,9 @@ class Connecting(Base):
         self._pending = None
         self._eof = False
         self._inbox.clear()
-        self._tell("closed", {"had_error": had_error, "bytes_in": self._bytes_in, "bytes_out": self._bytes_out})
+        ending = {"ending_ns": self._ending_ns} if self._ending_ns else {}
+        counts = {"bytes_in": self._bytes_in, "bytes_out": self._bytes_out}
+        self._tell("closed", {"had_error": had_error, **counts, **ending})
 
     def _hear_final_end(self) -> None:
         self._take_fin()
@@ -213,6 +216,7 @@ class Connecting(Base):
         if self._choked:
             self._unchoke()
         self.state = State.ENDING
+        self._ending_ns = self._clock()
         self._fx.flush()
         if not self._fin_sent:
             self._fin_sent = True

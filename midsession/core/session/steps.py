@@ -183,6 +183,7 @@ class Stepping(Expecting):
             self._lose(str(self._pending))
             return False
         self.state = State.CLOSING
+        self._ending_ns = self._clock()
         self._fx.flush()
         self._fx.abort(True)
         return False
