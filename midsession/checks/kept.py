@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,7 +21,8 @@ class Kept(Check):
     A write is a send `as: write`, acknowledged by an expect `ok: write`; a read is an expect `ok: read` that was met.
     They are compared by what `matches` (RE2; its first group where it has one) finds in them, else by their whole text.
     A write whose answer never came may be there or not: it is neither lost nor kept. The readers must ask for
-    everything, and end well; a write that was acknowledged only after they began is none that they must find.
+    everything, and end well; where they asked less often than writes were acknowledged, what they did not find is
+    inconclusive. A write that was acknowledged only after they began is none that they must find.
     """
 
     kind: ClassVar[str] = "kept"
@@ -42,14 +44,15 @@ class Kept(Check):
         began_ns = history.instant(began.t_ns)
         due = [w for w in told.writes if w.acknowledged and w.acknowledged.t_ns < began_ns]
         lost = [w for w in due if w.item not in told.items]
-        status = Status.INCONCLUSIVE if told.doubts and lost else Status.FAIL if lost else Status.PASS
+        doubts = [*told.doubts, *_too_few(self.kept, told, due)] if lost else told.doubts
+        status = Status.INCONCLUSIVE if doubts and lost else Status.FAIL if lost else Status.PASS
         if not due or (told.gaps and not lost):
             status = Status.INCONCLUSIVE
         return Finding(
             check=self.kind,
             status=status,
             promise=self.promise,
-            seen=self._seen(told, due, lost),
+            seen=self._seen(told, due, lost, doubts),
             support=len(due),
             witnesses=_witnesses(lost or due[-1:], began),
             offenders=words.who(w.sent for w in lost),
@@ -60,7 +63,7 @@ class Kept(Check):
             },
         )
 
-    def _seen(self, told: Told, due: list[Write], lost: list[Write]) -> str:
+    def _seen(self, told: Told, due: list[Write], lost: list[Write], doubts: Sequence[str]) -> str:
         unknown = [w for w in told.writes if w.acknowledged is None]
         parts = [f"{len(due) - len(lost)} of {words.plural(len(due), 'acknowledged write')} were read back"]
         if unknown:
@@ -68,8 +71,16 @@ class Kept(Check):
             parts.append(f"of {len(unknown)} whose answer never came, {there} are there")
         late = sum(1 for w in told.writes if w.acknowledged) - len(due)
         parts += [f"{late} were acknowledged only after the reading began"] if late else []
-        parts += [words.listing(f"{w.sent.client}: {w.item} is gone" for w in lost)] if lost else []
-        return "; ".join([*parts, *([f"but {words.listing(told.doubts)}"] if told.doubts else [])])
+        word = "was not read" if doubts else "is gone"
+        parts += [words.listing(f"{w.sent.client}: {w.item} {word}" for w in lost)] if lost else []
+        return "; ".join([*parts, *([f"but {words.listing(doubts)}"] if doubts else [])])
+
+
+def _too_few(which: ReadBack, told: Told, due: list[Write]) -> list[str]:
+    """What nobody asked for cannot be known to be gone."""
+    if told.asked >= len(due):
+        return []
+    return [f"{which.read_by} asked {words.times(told.asked)}, for {words.plural(len(due), 'acknowledged write')}"]
 
 
 def _began(history: History, readers: str) -> Record:

@@ -7,6 +7,7 @@ what the expression `matches` finds in their text (its first group, where it has
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,12 +45,13 @@ class Write:
 class Told:
     """All writes in the order in which they were sent, and each reader's reads in theirs; never empty, both.
 
-    `unread` says which readers did not come to their end, and why; `gaps` are the fleets' logs that are not whole, from
-    which an acknowledged write may be missing as well as a read.
+    `asked` is how many questions the readers asked; `unread` says which of them did not come to their end, and why;
+    `gaps` are the fleets' logs that are not whole, from which an acknowledged write may be missing as well as a read.
     """
 
     writes: Sequence[Write]
     reads: Mapping[str, Sequence[tuple[str, Record]]]
+    asked: int
     unread: Sequence[str]
     gaps: Sequence[Gap]
 
@@ -72,15 +74,26 @@ def tell(history: History, which: ReadBack) -> Told:
     """
     writes = [w for client in history.clients_of(which.of) for w in _writes(history, client, which)]
     if not any(w.acknowledged for w in writes):
-        raise CannotTell(f"no write of {which.of} was ever acknowledged")
+        how = "a write is a send `as: write`, and acknowledged by an expect `ok: write` that is met after it"
+        raise CannotTell(f"no write of {which.of} was ever acknowledged; {how}")
     if len({w.item for w in writes}) < len(writes):
         raise CannotTell(f"two writes of {which.of} are the same; give each its own text, as with {{client}} and {{n}}")
     reads = {client: list(_reads(history, client, which)) for client in history.clients_of(which.read_by)}
     reads = {client: found for client, found in reads.items() if found}
     if not reads:
-        raise CannotTell(f"{which.read_by} read nothing")
+        how = "a read is a send `as: read`, and what it found is what an expect `ok: read` is met by"
+        raise CannotTell(f"{which.read_by} read nothing; {how}")
     gaps = [gap for gap in history.gaps if gap.writer == PROGRAM and gap.host in history.fleets]
-    return Told(writes, reads, list(_unread(history, which)), gaps)
+    return Told(writes, reads, _asked(history, which), list(_unread(history, which)), gaps)
+
+
+def _asked(history: History, which: ReadBack) -> int:
+    """How many questions the readers asked: what several of them ask is one."""
+    most: Counter[str] = Counter()
+    for client in history.clients_of(which.read_by):
+        sends = (r for r in history.of_client(client) if r.event == Event.SENT and r.fields.get("as") == "read")
+        most |= Counter(str(r.fields.get("text")) for r in sends)
+    return most.total()
 
 
 def _writes(history: History, client: str, which: ReadBack) -> Iterator[Write]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from midsession import language
 from midsession.checks import build
 from midsession.core.history import CannotTell
+from midsession.core.plan import ClientPlan
 from midsession.core.verdict import Finding, Status
 from midsession.door import run
 from tests.build import World
@@ -81,6 +83,29 @@ def test_a_reader_that_did_not_come_to_its_end_proves_no_loss() -> None:
     assert judged(written(OK, "w1", "w2", "w3", reader="lost"), "kept").status is Status.PASS
 
 
+def test_what_nobody_asked_for_is_not_gone() -> None:
+    """A reader that asks less often than writes were acknowledged has not looked for all of them."""
+    finding = judged(written(OK, "w1", "w3"), "kept")
+    assert finding.status is Status.INCONCLUSIVE
+    assert finding.seen == (
+        "2 of 3 acknowledged writes were read back; writers-1: w2 was not read; "
+        "but readers asked twice, for 3 acknowledged writes"
+    )
+    assert judged(written(OK, "w1", "w3", "END"), "kept").status is Status.FAIL
+
+
+def test_what_two_readers_ask_alike_is_one_question() -> None:
+    """A second reader that asks for the same has not looked for more."""
+    w = written(OK, "w1", "w3")
+    w.groups[1] = msgspec.structs.replace(w.groups[1], clients=[*w.groups[1].clients, ClientPlan(2, 0.0, "00")])
+    second = w.client("readers-2").connects(2.0)
+    for n in (1, 2):
+        second.says("sent", 2.1 + n / 100, n=n, text=f"READ {n}\n", **{"as": "read"})
+        second.says("replied", 2.105 + n / 100, n=n, text="END", rtt_ns=1, ok="read")
+    second.closes(3.5).ends(3.6)
+    assert judged(w, "kept").status is Status.INCONCLUSIVE
+
+
 def test_a_torn_log_may_hide_an_acknowledged_write() -> None:
     """So it cannot pass."""
     w = written(OK, "w1", "w2", "w3", died=True)
@@ -95,8 +120,8 @@ def test_a_torn_log_may_hide_an_acknowledged_write() -> None:
 @pytest.mark.parametrize(
     ("w", "why"),
     [
-        (written({"w1": False}, "END w0"), "ever acknowledged"),
-        (written(OK), "read nothing"),
+        (written({"w1": False}, "END w0"), "ever acknowledged; a write is a send `as: write`"),
+        (written(OK), "read nothing; a read is a send `as: read`"),
         (written({"w1": True, "also w1": True}, "w1"), "are the same"),
         (written({"nothing": True}, "w1"), "holds nothing that"),
         (written({"w" + "1" * 130: True}, "w1"), "longer than the 128"),
