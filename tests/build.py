@@ -101,6 +101,7 @@ class World:
         self.groups = [_group(name, count) for name, count in groups.items()]
         self.timeline: list[Step] = []
         self.checks: list[CheckPlan] = []
+        self.begun = True
         self.why: str | None = "done"
         self.unfired: list[dict[str, Any]] = []
         self.ended_at = 10.0
@@ -260,7 +261,8 @@ class World:
         return self._extra.setdefault((host, "agent", 1), [])
 
     def _all_entries(self) -> dict[tuple[str, str, int], list[Entry]]:
-        conductor: list[Entry] = [(0.0, "begun", None, None, {"plan": "", "seed": 7, "name": "a world"})]
+        begun: Entry = (0.0, "begun", None, None, {"plan": "", "seed": 7, "name": "a world"})
+        conductor: list[Entry] = [begun] if self.begun else []
         if self.why is not None:
             conductor.append((self.ended_at, "ended", None, None, {"why": self.why, "unfired": self.unfired}))
         extra, self._extra = {("conductor", "conductor", 1): conductor, **self._extra}, {}

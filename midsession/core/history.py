@@ -44,6 +44,11 @@ class CannotTell(Exception):
     """The history has no answer: a step that never fired, clocks that cannot be compared. The text says why."""
 
 
+def never_fired(step: str) -> str:
+    """What there is to say of such a step, and of all that counts from it."""
+    return f"the step {step} never fired"
+
+
 class History:
     """An ordered, immutable list of records, with what the plan says about them.
 
@@ -135,7 +140,7 @@ class History:
         self._asked.add(when)
         instant = self.steps[when].instant_ns
         if instant is None:
-            raise CannotTell(f"the step {when} never fired")
+            raise CannotTell(never_fired(when))
         return instant
 
     def steps_asked(self) -> frozenset[str]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from midsession.core.history import CONDUCTOR, CannotTell, History
+from midsession.core.history import CONDUCTOR, CannotTell, History, never_fired
 from midsession.core.logs import PROGRAM
 from midsession.core.overlap import Overlap
 from midsession.core.plan import CheckPlan, Plan
@@ -127,11 +127,16 @@ def _unless_in_vain(check: CheckPlan, history: History, build: Build, vain: Coll
     history.steps_asked()  # by others, before
     finding = judge_check(check, history, build)
     relied = relied_on(check.args, history.plan, history.steps_asked()) & {*vain}
-    if not relied or finding.status is Status.ERROR:
+    if not relied or finding.status is Status.ERROR or _says_what_never_fired(finding, history):
         return finding
     said = ", ".join(step.id for step in history.plan.timeline if step.id in relied)
     seen = f"{said} proves nothing; else: {finding.seen}"
     return msgspec.structs.replace(finding, status=Status.INCONCLUSIVE, seen=seen)
+
+
+def _says_what_never_fired(finding: Finding, history: History) -> bool:
+    unfired = (step for step, story in history.steps.items() if story.triggered is None)
+    return finding.status is Status.INCONCLUSIVE and finding.seen in map(never_fired, unfired)
 
 
 def _programs_in(args: object, history: History) -> Iterator[str]:
@@ -172,13 +177,14 @@ def _run(history: History, problems: Sequence[str]) -> Finding:
         "interrupted": "it was interrupted",
         "no end": "the conductor's log has no end: the harness died",
     }
+    failed = f"the harness failed ({why})" if history.events(Event.BEGUN) else "it could not begin"
     notes = [str(r.fields.get("text")) for r in history.events(Event.NOTE).by(CONDUCTOR) if r.fields.get("problem")]
     causes = [text for text in notes if text not in problems] if status is None else []
     return Finding(
         check="run",
         status=Status.ERROR if status is None else status,
         promise="the run comes to its end",
-        seen="; ".join([said.get(why, f"the harness failed ({why})"), *causes[-SHOWN:]]),
+        seen="; ".join([said.get(why, failed), *causes[-SHOWN:]]),
         support=1,
         witnesses=[ended] if ended else [],
     )
@@ -206,7 +212,7 @@ def _harness(history: History, problems: Sequence[str]) -> Finding:
     return Finding(
         check="harness",
         status=Status.ERROR if deaths or problems else Status.PASS,
-        promise="no part of the harness fails, and no fleet dies unless a step ends it",
+        promise="every service comes up, no part of the harness fails, and no fleet dies unless a step ends it",
         seen=_listing([*problems, *map(_death, deaths)])
         or f"{len(history.fleets)} of {len(history.fleets)} fleets lived as long as they should",
         support=len(history.writers()),

@@ -271,6 +271,24 @@ def test_what_lies_before_a_fault_does_not_rely_on_it() -> None:
     assert finding.status is Status.FAIL
 
 
+def test_a_step_that_never_fired_is_all_there_is_to_say() -> None:
+    """That it proves nothing either goes without saying."""
+    w = calm().step("noop", at=None).check("every", every="talkers", meets="lost", since="noop")
+    finding = judge(w.plan, w.history(), build).findings[0]
+    assert (finding.status, finding.seen) == (Status.INCONCLUSIVE, "the step noop never fired")
+
+
+def test_a_run_whose_service_did_not_come_up_could_not_begin() -> None:
+    """The harness did what it should: its finding accuses nobody alone, and tells what was waited for."""
+    w = calm()
+    w.begun, w.why = False, "error"
+    verdict = judged(w, problems=["server did not come up"])
+    assert (of(verdict, "run")[0].status, of(verdict, "run")[0].seen) == (Status.ERROR, "it could not begin")
+    harness = of(verdict, "harness")[0]
+    assert harness.promise.startswith("every service comes up, no part of the harness fails, and no fleet dies")
+    assert (harness.status, harness.seen) == (Status.ERROR, "server did not come up")
+
+
 class Asks:
     """A check that has no fields, and asks the history about a step."""
 
