@@ -6,6 +6,7 @@ import codecs
 import os
 import select
 from collections.abc import Callable
+from typing import Any
 
 from midsession.agent.answer import LogBroken
 from midsession.agent.loop import Loop
@@ -61,37 +62,49 @@ class Mirror:
         return next((events for _, events in self._poll.poll(0)), 0)
 
 
+OnLine = Callable[[str, bool], None]
+"""Called with a line of text, and whether that is but the beginning of the line."""
+
+
+def line_fields(stream: str, text: str, is_cut: bool, incarnation: int) -> dict[str, Any]:
+    """The fields of a line's record."""
+    return {"stream": stream, "text": text, "incarnation": incarnation, **({"cut": True} if is_cut else {})}
+
+
 class Lines:
     """Turn a program's bytes into lines of text. Does no I/O.
 
-    `on_line` gets each line without its newline, at most 4096 characters; a longer one comes in pieces. Bytes that are
-    not UTF-8 come as backslash escapes.
+    `on_line` gets each line without its newline, and whether it was cut: of a longer one, its first 4096 characters, as
+    soon as they are there. Bytes that are not UTF-8 come as backslash escapes.
     """
 
-    def __init__(self, on_line: Callable[[str], None]) -> None:
+    def __init__(self, on_line: OnLine) -> None:
         self._on_line = on_line
         self._decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
         self._text = ""
+        self._is_told = False
+        """The line under way is too long, and was told."""
 
     def receive(self, data: bytes) -> None:
         """The next bytes."""
         *lines, rest = (self._text + self._decode(data)).split("\n")
         for line in lines:
-            self._pieces(line)
-        while len(rest) > LINE_CHARACTERS:
-            self._on_line(rest[:LINE_CHARACTERS])
-            rest = rest[LINE_CHARACTERS:]
-        self._text = rest
+            self._tell(line)
+            self._is_told = False
+        if len(rest) > LINE_CHARACTERS:
+            self._tell(rest)
+            self._is_told = True
+        self._text = "" if self._is_told else rest
 
     def end(self) -> None:
         """There are no more: what stands without a newline is a line too."""
         if rest := self._text + self._decode(b"", True):
             self._text = ""
-            self._pieces(rest)
+            self._tell(rest)
 
-    def _pieces(self, line: str) -> None:
-        for at in range(0, max(len(line), 1), LINE_CHARACTERS):
-            self._on_line(line[at : at + LINE_CHARACTERS])
+    def _tell(self, line: str) -> None:
+        if not self._is_told:
+            self._on_line(line[:LINE_CHARACTERS], len(line) > LINE_CHARACTERS)
 
 
 class Output:
@@ -100,7 +113,7 @@ class Output:
     Owns both descriptors. Raises LogBroken when the log takes no more.
     """
 
-    def __init__(self, loop: Loop, pipe: int, log: int, mirror: Mirror | None, on_line: Callable[[str], None]) -> None:
+    def __init__(self, loop: Loop, pipe: int, log: int, mirror: Mirror | None, on_line: OnLine) -> None:
         self._loop, self._pipe, self._log, self._mirror, self._lines = loop, pipe, log, mirror, Lines(on_line)
         self._open = True
         os.set_blocking(pipe, False)

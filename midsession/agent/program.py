@@ -21,7 +21,7 @@ from midsession.agent.answer import LogBroken, Refused
 from midsession.agent.blow import Blow, Exit, blame
 from midsession.agent.hostrun import HostRun
 from midsession.agent.loop import Loop, Timer
-from midsession.agent.output import Mirror, Output
+from midsession.agent.output import Mirror, OnLine, Output, line_fields
 from midsession.agent.procfs import now_ns
 from midsession.agent.protocol import Start
 from midsession.agent.spawn import Spawn
@@ -177,9 +177,9 @@ class Program:
         except BrokenPipeError:
             self._child.stdin.close()
 
-    def _hear(self, stream: str) -> Callable[[str], None]:
-        def on_line(text: str) -> None:
-            self._host.book.append(Event.LINE, {"stream": stream, "text": text, "incarnation": self.incarnation})
+    def _hear(self, stream: str) -> OnLine:
+        def on_line(text: str, is_cut: bool) -> None:
+            self._host.book.append(Event.LINE, line_fields(stream, text, is_cut, self.incarnation))
             if not self._ready and self._ready_line is not None and self._ready_line in text:
                 self._is_ready("line")
 

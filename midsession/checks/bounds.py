@@ -28,13 +28,17 @@ class Bounds:
             raise ValueError(f"'at_least' ({at_least}) is more than 'at_most' ({at_most})")
         return Bounds(equals, equals) if equals is not None else Bounds(at_least or 0, at_most)
 
-    def judge(self, n: int, complete: bool) -> Status:
-        """Too many is a failure at once; too few, or not too many, only when nothing can be missing."""
+    def judge(self, n: int, complete: bool, perhaps: int = 0) -> Status:
+        """Too many is a failure at once; too few, or not too many, only when nothing can be missing.
+
+        `perhaps`: so many more may have to be counted.
+        """
         if self.high is not None and n > self.high:
             return Status.FAIL
         if n < self.low:
-            return Status.FAIL if complete else Status.INCONCLUSIVE
-        return Status.PASS if complete or self.high is None else Status.INCONCLUSIVE
+            return Status.FAIL if complete and n + perhaps < self.low else Status.INCONCLUSIVE
+        is_known = self.high is None or (complete and n + perhaps <= self.high)
+        return Status.PASS if is_known else Status.INCONCLUSIVE
 
     def __str__(self) -> str:
         if self.low == self.high:

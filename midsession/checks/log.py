@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,13 +16,16 @@ from midsession.core.record import Event, Record
 from midsession.core.refers import Programs, ServiceName, StepId
 from midsession.core.verdict import Finding, Status
 
+_PLAIN = re.compile(r"\^(?P<text>[\w :,;/=@#%&<>!~\"'-]*)(?P<maybe>[*?{]?)")
+"""What an expression begins with, up to what has a meaning there; the last character may be one of none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lines:
     """Lines of `service`, or of the client programs of the group `clients`, that contain `contains`, or in which
     `matches` (RE2) is found, at or after the step `since`.
 
-    A line is known by its first 4096 characters.
+    A line is known by its first 4096 characters: where the rest of a longer one could decide, it is inconclusive.
     """
 
     service: ServiceName | None = None
@@ -44,12 +48,23 @@ class Lines:
         """Who is meant."""
         return self.service or self.clients or ""
 
-    def select(self, lines: list[Record]) -> list[Record]:
-        """Those of the lines that are meant."""
+    def select(self, lines: list[Record]) -> tuple[list[Record], list[Record]]:
+        """Those of the lines that are meant, and those that were cut where the rest would tell."""
+        cut, whole = ([r for r in lines if bool(r.fields.get("cut")) is is_cut] for is_cut in (True, False))
+        if not cut:
+            return self._found(whole, self.matches), []
+        # What is found must end before the text does: there, `$` would fit where the line goes on.
+        surely = self._found(cut, self.matches and f"(?:{self.matches})(?s:.)")
+        begins = _beginning(self.matches or "")
+        meant = {r.seq for r in surely} | {r.seq for r in self._found(whole, self.matches)}
+        perhaps = [r for r in cut if r.seq not in meant and _text(r).startswith(begins)]
+        return [r for r in lines if r.seq in meant], perhaps
+
+    def _found(self, lines: list[Record], matches: str | None) -> list[Record]:
         if self.contains is not None:
-            return [r for r in lines if self.contains in str(r.fields.get("text", ""))]
-        search = _compiled(self.matches or "").search
-        return [r for r in lines if search(str(r.fields.get("text", "")))]
+            return [r for r in lines if self.contains in _text(r)]
+        search = _compiled(matches or "").search
+        return [r for r in lines if search(_text(r))]
 
     def __str__(self) -> str:
         what = f"contain {self.contains!r}" if self.contains is not None else f"match {self.matches!r}"
@@ -102,18 +117,24 @@ class LogCheck(Check):
         """Count the lines that the agents took down."""
         hosts = words.hosts_of(history, self.log.service, self.log.clients)
         said = {host: lines for host in hosts if (lines := self._said(history, host))}
-        found = {host: self.log.select([r for r in lines if r.event == Event.LINE]) for host, lines in said.items()}
+        chosen = {host: self.log.select([r for r in lines if r.event == Event.LINE]) for host, lines in said.items()}
+        found, perhaps = ({host: both[n] for host, both in chosen.items()} for n in (0, 1))
         gaps = [gap for host in hosts for gap in history.gaps_of(host, AGENT)]
-        cases = found if self.each else {self.log.subject: [r for lines in found.values() for r in lines]}
-        words_by_case = {name: self._bounds.judge(len(lines), complete=not gaps) for name, lines in cases.items()}
+        cases, doubts = (lines if self.each else {self.log.subject: _all(lines)} for lines in (found, perhaps))
+        words_by_case = {
+            name: self._bounds.judge(len(lines), complete=not gaps, perhaps=len(doubts[name]))
+            for name, lines in cases.items()
+        }
+        unclear = [r for name, status in words_by_case.items() if status is Status.INCONCLUSIVE for r in doubts[name]]
+        doubt = f"{words.plural(len(unclear), 'line')} of which the beginning alone is known" if unclear else ""
         failed = [name for name, status in words_by_case.items() if status is Status.FAIL]
         return Finding(
             check=self.kind,
             status=_worst(list(words_by_case.values())) if said else Status.INCONCLUSIVE,
             promise=self.promise,
-            seen=self._seen(bool(said), cases, failed, words.listing(map(str, gaps))),
+            seen=self._seen(bool(said), cases, failed, words.listing([*map(str, gaps), *filter(None, [doubt])])),
             support=sum(map(len, said.values())),
-            witnesses=[r for name in failed or cases for r in cases[name]][: words.SHOWN],
+            witnesses=[*(r for name in failed or cases for r in cases[name]), *unclear][: words.SHOWN],
             offenders=failed if said else [],
             measures={"count": sum(map(len, found.values()))},
         )
@@ -122,15 +143,31 @@ class LogCheck(Check):
         said = history.events(Event.LINE, Event.STARTED, Event.EXITED).on(host).by(AGENT)
         return list(said.since(self.log.since) if self.log.since else said)
 
-    def _seen(self, lived: bool, cases: dict[str, list[Record]], failed: list[str], gaps: str) -> str:
+    def _seen(self, lived: bool, cases: dict[str, list[Record]], failed: list[str], but: str) -> str:
         if not lived:
-            return gaps or f"nothing in scope: {self.log.subject} said nothing and its program did not live"
+            return but or f"nothing in scope: {self.log.subject} said nothing and its program did not live"
         total = sum(map(len, cases.values()))
         counted = words.times(total) if total else "never"
         if self.each:
             counted += f" in all; {words.listing(f'{name}: {words.times(len(cases[name]))}' for name in failed)}"
             counted = counted.removesuffix("; ")
-        return f"{counted}; but {gaps}" if gaps else counted
+        return f"{counted}; but {but}" if but else counted
+
+
+def _text(line: Record) -> str:
+    return str(line.fields.get("text", ""))
+
+
+def _all(lines: dict[str, list[Record]]) -> list[Record]:
+    return [r for one in lines.values() for r in one]
+
+
+def _beginning(regex: str) -> str:
+    """What a line begins with in which it is found, as far as that is plain; empty: that is not known."""
+    plain = _PLAIN.match(regex)
+    if plain is None or "|" in regex:
+        return ""
+    return plain["text"][:-1] if plain["maybe"] else plain["text"]
 
 
 def _worst(statuses: list[Status]) -> Status:

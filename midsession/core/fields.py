@@ -87,7 +87,7 @@ FIELDS: Mapping[Event, Fields] = {
     },
     Event.FROZEN: {"pids": int, **_FAULT},
     Event.THAWED: {"pids": int, **_FAULT},
-    Event.LINE: {"stream": frozenset({"stdout", "stderr"}), "text": str, "incarnation": int},
+    Event.LINE: {"stream": frozenset({"stdout", "stderr"}), "text": str, "incarnation": int, "cut": _YES},
     Event.INJECTED: {
         "verb": frozenset({
             "destroy", "filter", "freeze", "impair", "kill", "lead", "link", "mislead", "renumber", "start", "stop",

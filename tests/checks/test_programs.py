@@ -178,6 +178,40 @@ def test_log_believes_a_line_but_no_silence_of_a_broken_log() -> None:
     assert judged(w, "log", log={"service": "server", "contains": "Bye"}, equals=0).status is Status.INCONCLUSIVE
 
 
+def known_by_its_beginning() -> World:
+    """The server says a line, and one that is longer than what is known of it: `ERROR: 1…`."""
+    w = killed().agent("server", "line", 0.5, stream="stdout", text="Hello", incarnation=1)
+    return w.agent("server", "line", 0.6, stream="stdout", text="ERROR: 11", incarnation=1, cut=True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "bounds", "status"),
+    [
+        ({"contains": "ERROR"}, {"equals": 1}, Status.PASS),
+        ({"contains": "ERROR"}, {"equals": 0}, Status.FAIL),
+        ({"contains": "FATAL"}, {"equals": 0}, Status.INCONCLUSIVE),
+        ({"contains": "FATAL"}, {"at_least": 1}, Status.INCONCLUSIVE),
+        ({"contains": "FATAL"}, {"at_least": 2}, Status.FAIL),
+        ({"contains": "FATAL"}, {"at_most": 1}, Status.PASS),
+        ({"contains": "Hello"}, {"at_least": 1}, Status.PASS),
+        ({"contains": "Hello"}, {"equals": 1}, Status.INCONCLUSIVE),
+        ({"matches": "^FATAL"}, {"equals": 0}, Status.PASS),
+        ({"matches": "^ERRORS?: 12"}, {"equals": 0}, Status.INCONCLUSIVE),
+        ({"matches": "^FATAL|12$"}, {"equals": 0}, Status.INCONCLUSIVE),
+        ({"matches": "ERROR: .*"}, {"equals": 0}, Status.FAIL),
+        ({"matches": "11$"}, {"equals": 0}, Status.INCONCLUSIVE),
+        ({"matches": "^Hello$"}, {"equals": 1}, Status.PASS),
+    ],
+)
+def test_log_does_not_guess_how_a_long_line_goes_on(
+    lines: dict[str, str], bounds: dict[str, int], status: Status
+) -> None:
+    """What is found in its beginning is there; what is not may stand in the rest."""
+    finding = judged(known_by_its_beginning(), "log", log={"service": "server", **lines}, **bounds)
+    assert finding.status is status
+    assert ("1 line of which the beginning alone is known" in finding.seen) is (status is Status.INCONCLUSIVE)
+
+
 @pytest.mark.parametrize("lines", [{}, {"contains": "x", "matches": "y"}, {"matches": "(?=x)"}, {"matches": "("}])
 def test_log_wants_one_pattern_that_re2_takes(lines: dict[str, str]) -> None:
     """No look-around: a user's regex cannot hang the run."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from midsession.agent.blow import Blow, Exit, blame
-from midsession.agent.output import Lines
+from midsession.agent.output import Lines, OnLine, line_fields
 from midsession.agent.procfs import own_clock
 from midsession.agent.protocol import (
     NOTHING_TO_HEAL,
@@ -318,9 +318,8 @@ class ContainerHost:
         fields = {"port": program.ask.ready_port, "by": by, "incarnation": program.incarnation}
         self._open_book().append(Event.LISTENING, fields)
 
-    def hears(self, program: _Program, stream: str, text: str) -> None:
+    def hears(self, fields: dict[str, Any]) -> None:
         """Write a line of the program's."""
-        fields = {"stream": stream, "text": text, "incarnation": program.incarnation}
         self._open_book().append(Event.LINE, fields)
 
     def log(self, incarnation: int, stream: str) -> int:
@@ -451,7 +450,7 @@ class _Program:
         self._calm = asyncio.Event()
         self._calm.set()
         self.gone: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._early: list[tuple[str, str]] | None = []
+        self._early: list[tuple[str, str, bool]] | None = []
         self._ready = ask.ready_line is None
         self._logs = {name: host.log(incarnation, name) for name in ("stdout", "stderr")}
         self._lines = {name: Lines(self._liner(name)) for name in self._logs}
@@ -469,8 +468,8 @@ class _Program:
         """It was started, and `started` is written: what it has said since then may follow."""
         self.pid = pid
         early, self._early = self._early or [], None
-        for stream, text in early:
-            self._line(stream, text)
+        for line in early:
+            self._line(*line)
 
     def strikes(self, blow: Blow) -> Blow:
         self.blows.append(blow)
@@ -509,14 +508,14 @@ class _Program:
             os.write(self._logs[name], data)
             self._lines[name].receive(data)
 
-    def _liner(self, stream: str) -> Any:
-        return lambda text: self._line(stream, text)
+    def _liner(self, stream: str) -> OnLine:
+        return lambda text, is_cut: self._line(stream, text, is_cut)
 
-    def _line(self, stream: str, text: str) -> None:
+    def _line(self, stream: str, text: str, is_cut: bool) -> None:
         if self._early is not None:
-            self._early.append((stream, text))
+            self._early.append((stream, text, is_cut))
             return
-        self._host.hears(self, stream, text)
+        self._host.hears(line_fields(stream, text, is_cut, self.incarnation))
         if not self._ready and self.ask.ready_line is not None and self.ask.ready_line in text:
             self._ready = True
             self._host.listens(self, "line")
