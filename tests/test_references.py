@@ -163,6 +163,13 @@ def test_no_service_is_called_like_a_client() -> None:
     assert plan_of(SCENARIO.replace("other:", "talkers-4:") + "- never: {event: lost}")
 
 
+def test_no_service_is_called_like_a_fleet() -> None:
+    """The two would be one host, and their logs one file."""
+    with pytest.raises(ScenarioError, match=r"^scenario\.services\.client-1: the hosts of all fleets"):
+        plan_of(SCENARIO.replace("other:", "client-1:") + "- never: {event: lost}")
+    assert plan_of(SCENARIO.replace("other:", "client-x:") + "- never: {event: lost}")
+
+
 FREE = {"python", "signal", "contains", "matches", "as_", "where", "target"}
 """Texts that name nothing of the scenario, and the targets, which have rules of their own."""
 

@@ -10,6 +10,7 @@ beside a name must be an event that it can have, and with `each: true` the names
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from midsession.errors import Place, Problem
 RESERVED = ("all", "conductor")
 FLEETS = "client"
 """Testbeds call the hosts that play scripted clients `client-1`, `client-2`, …"""
+_FLEET = re.compile(rf"{FLEETS}-[1-9][0-9]*")
+_OF_FLEETS = f"the hosts of all fleets are called '{FLEETS}-…'"
 
 _OR_ONE_CLIENT = frozenset(
     {"service, client group or client", "group or client with a script", "group of client programs"}
@@ -177,10 +180,12 @@ class _References:
         """A client's name is nobody else's: steps and checks use it, and so does the host of a client program."""
         places = self._tree.at(("clients",)).keys
         if FLEETS in self._foreign:
-            message = f"the hosts of all fleets are called '{FLEETS}-…'"
-            self._wrong("bad-name", message, places[FLEETS], "choose another name")
+            self._wrong("bad-name", _OF_FLEETS, places[FLEETS], "choose another name")
         for service in self._services:
             group = self._parties.group_of(service)
+            if group is None and _FLEET.fullmatch(service):
+                place = self._tree.at(("services",)).keys[service]
+                self._wrong("bad-name", _OF_FLEETS, place, "choose another name")
             if group is not None and group != service:
                 message = f"'{service}' is a service already, and would be a client of '{group}'"
                 self._wrong("duplicate-id", message, places[group], "choose another name")
