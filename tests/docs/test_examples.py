@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,3 +142,32 @@ def test_every_option_of_the_plugin_has_its_row() -> None:
     page = (ROOT / "docs" / "pytest.md").read_text(encoding="utf-8")
     assert len(options) >= 4
     assert set(re.findall(r"^\| `(--midsession-[a-z]+) ", page, re.MULTILINE)) == options
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"^\$ (pytest .*)$", (ROOT / "docs" / "pytest.md").read_text(), re.MULTILINE)
+)
+def test_a_command_of_pytest_selects_what_is_there(command: str) -> None:
+    """Its folders, tags and names are those of this repository."""
+    words = re.sub(r" -n \d+| --lf", "", command).removeprefix("pytest")  # of pytest-xdist, and of a run before
+    options = ["--collect-only", "--quiet", "--strict-markers", "-p", "no:cacheprovider"]
+    argv = [sys.executable, "-m", "pytest", *options, *shlex.split(words)]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ".scenario.yaml: " in done.stdout
+
+
+@pytest.mark.netns
+def test_the_flaky_scenario_of_the_page_is_as_flaky_as_it_says(tmp_path: Path) -> None:
+    """Its draws decide, and they are the seed's."""
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    [scenario] = [block.text for block in YAML if block.page.name == "cli.md"]
+    [command] = re.findall(r"^\$ midsession (run late\.scenario\.yaml .*)$", page, re.MULTILINE)
+    (tmp_path / "late.scenario.yaml").write_text(scenario, encoding="utf-8")
+    argv = [sys.executable, "-m", "midsession", *command.split()]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    told = re.findall(r"^.*(?:8 of 12 passed|12 runs:).*$", done.stdout, re.MULTILINE)
+    assert len(told) == 2
+    assert all(line in page for line in told)
