@@ -6,7 +6,6 @@
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS base
-LABEL midsession.image=true
 ENV PATH=/opt/venv/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \

@@ -10,6 +10,7 @@ import copy
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -427,6 +428,31 @@ def test_make_help_lists_every_target() -> None:
     listed = re.findall(r"^make (\S+) +\S+", done.stdout, re.MULTILINE)
     assert listed == phony[0].split()
     assert set(listed) >= {"help", "up", "test", "lint"}
+
+
+def test_clean_leaves_what_other_checkouts_have_made(machine: Machine, tmp_path: Path) -> None:
+    """Two on one engine differ by their tag: images, base and what newer builds have replaced go by it alone."""
+    (tmp_path / "checkout" / "tools").mkdir(parents=True)
+    for name in ("clean", "common.sh"):
+        shutil.copy(ROOT / "tools" / name, tmp_path / "checkout" / "tools")
+    machine.install("docker", "exit 0")
+    machine.environment["MIDSESSION_TAG"] = "mine"
+    subprocess.run([tmp_path / "checkout" / "tools" / "clean"], env=machine.environment, check=True, timeout=60)
+    removed = {call.removeprefix("docker rmi ") for call in machine.calls("docker rmi ")}
+    assert removed == {"midsession:mine", "midsession-server:mine", "midsession-client:mine", "midsession-base:mine"}
+    assert machine.calls("docker image") == ["docker image prune --force --filter label=midsession.image=mine"]
+
+
+def test_every_image_says_whose_it_is(machine: Machine, project: Project) -> None:
+    """By the label that `tools/clean` goes by, whoever builds it."""
+    machine.install("docker", docker(image="exit 0"))
+    machine.environment["MIDSESSION_TAG"] = TAG
+    assert machine.run("images").returncode == 0
+    built = machine.calls("docker build ")
+    assert len(built) == 3
+    assert all(f" --label midsession.image={TAG} " in call for call in built)
+    labels = [service["build"]["labels"] for service in project["services"].values()]
+    assert labels == [{"midsession.image": TAG}] * 3
 
 
 @pytest.mark.parametrize("script", [*(f"tools/{name}" for name in SCRIPTS), ".ci/run"])
