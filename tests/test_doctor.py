@@ -75,6 +75,18 @@ def test_an_engine_that_refuses_this_user_need_not_be_installed(
         assert "make" not in found[what].remedy
 
 
+def test_images_are_made_where_there_is_a_makefile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever has installed the package stands elsewhere."""
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\n[ "$1" = version ] && echo 26.1.5\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = {f.what: f for f in doctor.examine("docker")}
+    assert found["Docker Engine"].ok
+    assert found["agents' images"].remedy == "`make images` in a clone of Midsession"
+    assert found["base image"].remedy == "`make base` in a clone of Midsession"
+
+
 def test_what_cannot_be_tried_without_namespaces_need_not_be_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from midsession.faults import readdressed
 from midsession.testbeds import Pruned, RunInbox
 from midsession.testbeds.docker import contents, derived, model, networks
 from midsession.testbeds.docker.engine import Engine, all_of
-from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
+from midsession.testbeds.docker.images import BUILD, CLIENT_IMAGE, SERVER_IMAGE
 from midsession.testbeds.docker.journal import Journal
 from midsession.testbeds.docker.live import AnyHost, LiveProject
 from midsession.testbeds.docker.owner import me
@@ -203,7 +203,7 @@ async def _require_images(workshop: Workshop, plan: Plan) -> dict[str, str]:
     own = [SERVER_IMAGE, *([CLIENT_IMAGE] if plan.groups else [])]
     theirs = [s.image for s in plan.services if isinstance(s, ImageService)]
     theirs += [group.program.image for group in plan.foreign if group.program and group.program.image]
-    ids = await asyncio.gather(*(workshop.image(name, remedy="make images") for name in own))
+    ids = await asyncio.gather(*(workshop.image(name, remedy=BUILD) for name in own))
     others = [name for name in dict.fromkeys(theirs) if name not in own]
     ids += await asyncio.gather(*(workshop.image(name) for name in others))
     return dict(zip([*own, *others], ids, strict=True))

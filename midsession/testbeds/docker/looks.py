@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from midsession.errors import EnvironmentLacks
 from midsession.testbeds.docker.engine import INSTALL_COMPOSE, compose_command
-from midsession.testbeds.docker.images import CLIENT_IMAGE, SERVER_IMAGE
+from midsession.testbeds.docker.images import BUILD, CLIENT_IMAGE, SERVER_IMAGE
 from midsession.testbeds.docker.journal import pick_subnets, subnet_range
 from midsession.testbeds.probe import Missing, Probe, first_line
 
@@ -70,12 +70,12 @@ def _subnets() -> str:
 
 ENGINE = Probe("Docker Engine", _engine, "install it and start it (Debian: apt-get install docker.io)")
 PLUGIN = Probe("Docker Compose", _plugin, INSTALL_COMPOSE)
-BASE_IMAGE = Probe("base image", _base_image, "make base")
+BASE_IMAGE = Probe("base image", _base_image, "`make base` in a clone of Midsession")
 """What the images of a project of Compose's own are built on."""
 
 PROBES = (
     ENGINE,
     PLUGIN,
-    Probe("agents' images", _own_images, "make images"),
+    Probe("agents' images", _own_images, BUILD),
     Probe("subnets", _subnets, "midsession prune; or MIDSESSION_DOCKER_SUBNETS=…"),
 )
