@@ -118,7 +118,7 @@ def wall_clock() -> str:
 
 def reference(record: Record) -> dict[str, Any]:
     """How a record is named in another one's fields."""
-    return {
+    named = {
         "host": record.host,
         "writer": record.writer,
         "incarnation": record.incarnation,
@@ -127,3 +127,5 @@ def reference(record: Record) -> dict[str, Any]:
         "client": record.client,
         "t_ns": record.t_ns,
     }
+    is_line = record.event == Event.LISTENING and record.fields.get("by") == "line"
+    return named | {"by": "line"} if is_line else named

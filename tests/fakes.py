@@ -18,6 +18,7 @@ import msgspec
 from midsession.agent.protocol import (
     NOTHING_TO_HEAL,
     Destroy,
+    Filter,
     Finish,
     Freeze,
     Kill,
@@ -32,6 +33,7 @@ from midsession.agent.protocol import (
     Subscribe,
     Tell,
     Thaw,
+    Unfilter,
 )
 from midsession.core.job import Go, Job, Signal, decode_job, decode_order
 from midsession.core.plan import Plan
@@ -93,7 +95,8 @@ def run_on(clock: FakeClock, main: Coroutine[Any, Any, T]) -> T:
 class FakeHost:
     """A host whose agent and program are simulated. Programs start in `start_s`, and `obey` says what they do.
 
-    A client program never listens, and exits with code 0 after `life_s`. `takes_s` is how long the answers to kinds of
+    A client program never listens, and exits with code 0 after `life_s`. A service says itself that it listens,
+    unless `ready_by` says by what its agent sees it. `takes_s` is how long the answers to kinds of
     requests take. `deaf` names those that are never answered, `idle` those that are answered and not carried out,
     `sick` those that are refused, `failing` those whose answer is that error; to ask for one of `mistaken` raises
     ZeroDivisionError. `log` is every request, in order.
@@ -115,6 +118,7 @@ class FakeHost:
         self.start_s = 0.2
         self.takes_s: dict[type[Any], float] = {}
         self.life_s: float | None = None
+        self.ready_by = ""
         self.events: frozenset[str] = frozenset()
         self.running = self.listens = False
         self.incarnation = 0
@@ -188,6 +192,10 @@ class FakeHost:
             case Thaw(fault=fault) if self.running:
                 self.says("thawed", fault=fault, pids=1)
                 self.says("healed", fault=fault)
+            case Filter(fault=fault):  # no packet passes that a rule could hit
+                self._injected(fault, "filter")
+            case Unfilter(fault=fault):
+                self.says("healed", fault=fault, packets=0, bytes=0)
             case Destroy(fault=fault):
                 self._injected(fault, "destroy")
                 self.says("witnessed", fault=fault, by="sockets", sockets=1)
@@ -211,7 +219,10 @@ class FakeHost:
     def _listens(self, request: Start) -> None:
         if self.running:
             self.listens = True
-            self.says("listening", "program", port=4000)
+            if self.ready_by:
+                self.tells("listening", port=4000, by=self.ready_by, incarnation=self.incarnation)
+            else:
+                self.says("listening", "program", port=4000)
             self._world.changed()
 
     def _injected(self, fault: str, verb: str) -> None:

@@ -45,6 +45,7 @@ from midsession.core.plan import (
 from midsession.core.record import Record
 from midsession.errors import EnvironmentLacks, HarnessError
 from midsession.interrupts import heard
+from midsession.report.text import reference
 from midsession.rundir import read_history
 from midsession.runner import Listener, RunResult, run_plan
 from tests.fakes import FakeClock, FakeTestbed, finished, run_on
@@ -468,6 +469,24 @@ def test_a_host_without_its_witness_is_named_when_the_fault_is_healed(tmp_path: 
     story = read_history(result.directory).steps["hang"]
     assert story.failed is not None
     assert story.failed.fields["text"] == told
+
+
+def test_a_cut_between_hosts_that_say_nothing_is_told_as_that(tmp_path: Path) -> None:
+    """A fault that counts packets knows why it had no effect."""
+    plan = plan_of(step("cut", At(at_s=1.0), "partition", for_s=1.0), goodbye(At(at_s=3.0)))
+    (told,) = [r.fields["text"] for r in own_records(Stage(plan, tmp_path).run()) if r.fields.get("failed") == "cut"]
+    assert told == "cut failed: partition server: until it was healed, no packet passed that it hits on server"
+
+
+def test_a_step_names_the_line_by_which_a_service_was_ready(tmp_path: Path) -> None:
+    """It was not seen to listen."""
+
+    def prepare(testbed: FakeTestbed) -> None:
+        testbed.host("server").ready_by = "line"
+
+    plan = plan_of(step("again", At(at_s=1.0), "restart"), goodbye(At(at_s=3.0)))
+    (effective,) = [r for r in own_records(Stage(plan, tmp_path, prepare).run()) if r.event == "effective"]
+    assert reference(effective.fields["witness"]) == "server said its ready line"
 
 
 def test_a_group_that_shares_its_hosts_cannot_be_a_target(tmp_path: Path) -> None:

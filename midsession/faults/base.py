@@ -115,6 +115,9 @@ class Fault(ABC):
     proven_from: ClassVar[Literal["first", "last"]] = "last"
     """A witness counts when it was stamped after this one of the fault's moves had begun."""
 
+    unfelt: ClassVar[str] = "it was healed before it had any effect"
+    """What is said of it where it was healed without its witness; ` on server` follows."""
+
     target: str | tuple[str, ...]
     """What it breaks: a name, or several where a choice from a list was drawn."""
 

@@ -11,7 +11,7 @@ from midsession.agent.protocol import Impair, Mend, Request
 from midsession.core.record import Event, Record
 from midsession.core.refers import Side
 from midsession.faults.base import ANY, Fault, Move, Scene
-from midsession.faults.packets import peers_of, refuse_itself
+from midsession.faults.packets import UNFELT, peers_of, refuse_itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class LinkFault(Fault):
     targets = ANY
     needs = frozenset({"queue"})
     watches = frozenset({Event.WITNESSED})
+    unfelt = UNFELT
 
     direction: Direction = "both"
     with_: Side | None = None

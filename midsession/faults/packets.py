@@ -13,6 +13,9 @@ from midsession.core.refers import Side
 from midsession.core.wrong import Wrong
 from midsession.faults.base import ANY, Fault, Move, Scene, TargetKind, open_connection
 
+UNFELT = "until it was healed, no packet passed that it hits"
+"""Said of a fault that counts packets, and counted none: often, the two ends had nothing to say to each other."""
+
 
 @dataclass(frozen=True, slots=True)
 class PacketFault(Fault):
@@ -29,6 +32,7 @@ class PacketFault(Fault):
     targets = ANY | {"client"}
     needs = frozenset({"filter"})
     watches = frozenset({Event.WITNESSED, Event.CONNECTED, Event.LOST, Event.CLOSED})
+    unfelt = UNFELT
 
     with_: Side | None = field(default=None, kw_only=True)
     port: int | None = field(default=None, kw_only=True)

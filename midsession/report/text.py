@@ -83,7 +83,8 @@ def phrase(record: Record) -> str:
 def reference(ref: dict[str, Any]) -> str:
     """A record named in another one's fields: `talkers-17 replied`, `server exited`, `drivers-2 said a line`."""
     who, event = ref.get("client") or ref.get("host") or "?", ref.get("event", "")
-    return f"{visible(who, 80)} {visible(_DID.get(event, event), 40)}".rstrip()
+    did = "said its ready line" if ref.get("by") == "line" else _DID.get(event, event)
+    return f"{visible(who, 80)} {visible(did, 40)}".rstrip()
 
 
 _DID = {Event.LINE: "said a line", Event.WITNESSED: "saw it at work", Event.END: "heard the end"}
@@ -132,8 +133,9 @@ def _started(fields: Fields) -> str:
 
 
 def _protocol_error(fields: Fields) -> str:
-    got = "nothing" if fields["got"] is None else fields["got"]
-    return visible(f"expected {fields['expected']}, got {got} within {fields['within_s']} s", 300)
+    if fields["got"] is None:
+        return visible(f"expected {fields['expected']}, got nothing within {fields['within_s']:g} s", 300)
+    return visible(f"expected {fields['expected']}, got “{fields['got']}”", 300)
 
 
 def _triggered(fields: Fields) -> str:

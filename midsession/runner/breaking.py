@@ -120,7 +120,7 @@ class Breaking(Life):
             del self._in_force[step]
             if step in self._injections and not self._over.done():
                 where = ", ".join(sorted(injection.unproven))
-                self._fails(injection, f"it was healed before it had any effect on {where}")
+                self._fails(injection, f"{injection.fault.unfelt} on {where}")
 
     def _heal(self, target: str) -> list[asyncio.Task[None]]:
         steps = list(self._in_force) if target == "all" else [target]

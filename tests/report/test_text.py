@@ -84,9 +84,25 @@ def test_a_phrase_for_every_event_and_any_fields(event: Event, fields: dict[str,
         ({"client": "talkers-1", "event": "replied"}, "talkers-1 replied"),
         ({"client": "drivers-2", "event": "line"}, "drivers-2 said a line"),
         ({"host": "server", "event": "witnessed"}, "server saw it at work"),
+        ({"host": "server", "event": "listening"}, "server listening"),
+        ({"host": "server", "event": "listening", "by": "line"}, "server said its ready line"),
         ({}, "?"),
     ],
 )
 def test_a_record_that_is_named_by_another_is_a_sentence(ref: dict[str, str], shown: str) -> None:
     """Who, and what it did, whether the event is a verb of its own or not."""
     assert reference(ref) == shown
+
+
+@pytest.mark.parametrize(
+    ("got", "shown"),
+    [
+        ("stale hi 13", 'expected line "hi", got “stale hi 13”'),
+        (None, 'expected line "hi", got nothing within 1.5 s'),
+        ("", 'expected line "hi", got “”'),
+    ],
+)
+def test_an_expect_that_is_not_met_says_what_came(got: str | None, shown: str) -> None:
+    """As a quotation; the time counts where nothing came in it."""
+    fields = {"expected": 'line "hi"', "got": got, "within_s": 1.5}
+    assert phrase(Record(Event.PROTOCOL_ERROR, 1, 0, fields=fields)) == shown

@@ -163,7 +163,7 @@ class Ready(Model):
     """When a service counts as up: once a line of its output contains `line`; without it, once its port listens."""
 
     line: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """A part of a line on stdout or stderr."""
+    """A part of a line on stdout or stderr. Take a whole phrase: `ready` stands in `Address already in use`, too."""
     within_s: Duration = 10.0
     """How long it may take; else the run is an error."""
 
