@@ -275,6 +275,10 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path
             file.write(text)
     except FileExistsError:
         raise ScenarioError([Problem(f"{path} is there already", "file-exists", remedy="name another file")]) from None
+    except OSError as error:
+        message = f"{path} cannot be written: {error.strerror}"
+        remedy = "make its folder first" if isinstance(error, FileNotFoundError) else "name a file in a writable folder"
+        raise ScenarioError([Problem(message, "not-writable", remedy=remedy)]) from None
     named = visible(shlex.quote(str(path)))
     _say(f"{named} kills a server in the middle of ten sessions. It runs as it is:")
     _say(f"  midsession run {named}")

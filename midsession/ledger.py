@@ -5,6 +5,7 @@ Knows files, no run: what goes in is decided by `midsession.runner`.
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import re
@@ -49,9 +50,13 @@ class RunPlace:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+_REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there, or name another folder with --runs")
+_REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a writable folder with --runs")
+
+
 def cannot_write(directory: Path, error: OSError) -> HarnessError:
     """What is said when a run directory takes no more."""
-    remedy = "free some space there, or name another folder with --runs"
+    remedy = _REMEDIES.get(error.errno or 0, "name another folder with --runs")
     return HarnessError(f"{directory} cannot be written: {error.strerror or error}; {remedy}", "run-directory")
 
 

@@ -204,13 +204,20 @@ def test_list_names_each_plan(midsession: Command, tmp_path: Path) -> None:
 
 
 def test_init_writes_no_file_over_another(midsession: Command, tmp_path: Path) -> None:
-    """Nor into a folder that is not there."""
+    """Nor where none can be."""
     (tmp_path / "mine.scenario.yaml").write_text(GOOD)
     done = midsession("init", "mine.scenario.yaml", cwd=tmp_path)
     assert done.returncode == 4
     assert "[file-exists]" in done.stderr
     assert (tmp_path / "mine.scenario.yaml").read_text() == GOOD
-    assert midsession("init", "gone/mine.scenario.yaml", cwd=tmp_path).returncode == 3
+    (tmp_path / "file").touch()
+    for path, said in (
+        ("gone/mine.scenario.yaml", "No such file or directory; make its folder first"),
+        ("file/mine.scenario.yaml", "Not a directory; name a file in a writable folder"),
+    ):
+        done = midsession("init", path, cwd=tmp_path)
+        assert done.returncode == 4
+        assert done.stderr == f"{path} cannot be written: {said}  [not-writable]\n"
 
 
 @pytest.mark.netns

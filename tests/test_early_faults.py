@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from midsession.ledger import cannot_write
 
 ROOT = Path(__file__).parents[1]
 LESSON = ROOT / "scenarios/lesson/server-dies.scenario.yaml"
@@ -42,8 +47,8 @@ def scenario(folder: Path, argv: list[str], more: str = "") -> Path:
     return path
 
 
-def perform(path: Path, runs: Path, *prefix: str) -> subprocess.CompletedProcess[str]:
-    command = [*prefix, *RUN, str(runs), str(path)]
+def perform(path: Path, runs: Path, *prefix: str, options: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    command = [*prefix, *RUN, str(runs), *options, str(path)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, check=False)
 
 
@@ -141,21 +146,44 @@ def test_an_interrupted_run_says_so_in_its_last_lines(tmp_path: Path) -> None:
     assert "\nINTERRUPTED  The server is killed mid-session" in rest
 
 
-def test_a_full_disk_is_an_error_that_says_where(tmp_path: Path) -> None:
-    """M6: a run directory of 64 KiB. No traceback, no file that is half written, nothing that passes."""
-    runs = tmp_path / "runs"
+def in_small_disk(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run where the folder for the runs has room for 64 KiB; what is in it at the end is listed."""
+    runs = folder / "runs"
     runs.mkdir()
     script = 'mount -t tmpfs -o size=64k tmpfs "$1" && shift && "$@"; code=$?; ls -R "$0"; exit $code'
     namespace = ["unshare", "--user", "--map-root-user", "--mount"] if os.geteuid() else ["unshare", "--mount"]
-    done = perform(CROWD, runs, *namespace, "sh", "-c", script, str(runs), str(runs))
+    return perform(CROWD, runs, *namespace, "sh", "-c", script, str(runs), str(runs), options=options)
+
+
+def test_a_full_disk_is_an_error_that_says_where(tmp_path: Path) -> None:
+    """M6: a run directory of 64 KiB. No traceback, no file that is half written, nothing that passes."""
+    done = in_small_disk(tmp_path)
     said = done.stdout + done.stderr
     assert done.returncode == 3
-    assert f"{runs}" in said
+    assert f"{tmp_path / 'runs'}" in said
     assert "cannot be written: No space left on device; free some space there" in said
     assert "[run-directory]" in said
     assert "Traceback" not in said
     assert ".new" not in said
     assert "PASS" not in said
+
+
+def test_repeated_runs_on_a_full_disk_are_told_with_place_and_remedy(tmp_path: Path) -> None:
+    """Their reports have no room either, and the sums are told nevertheless."""
+    done = in_small_disk(tmp_path, "--repeat", "2")
+    assert done.returncode == 3
+    assert re.search(r"^\d runs?: .*error · seed \d+$", done.stdout, re.MULTILINE), done.stdout
+    assert f"{tmp_path / 'runs'} cannot be written: No space left on device; free some space there" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [("EACCES", "choose a writable folder"), ("EROFS", "choose a writable folder"), ("EIO", "name another folder")],
+)
+def test_a_folder_that_may_not_be_written_wants_no_space(error: str, remedy: str) -> None:
+    """The remedy fits what the kernel said."""
+    said = str(cannot_write(Path("runs"), OSError(getattr(errno, error), "…")))
+    assert said == f"runs cannot be written: …; {remedy} with --runs  [run-directory]"
 
 
 def test_a_client_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from midsession.errors import Problem, ScenarioError
 from midsession.interrupts import heard
 from midsession.keep import Keep
 from midsession.leave import leave
+from midsession.ledger import cannot_write
 from midsession.report.paint import Out
 from midsession.report.text import visible
 from midsession.select import Selected
@@ -93,13 +94,19 @@ class _BatchOf:
             interrupts.obeyed()
 
     def finish(self) -> int:
-        """Sum up, write the reports; of a single run there is nothing to sum up."""
+        """Sum up, write the reports; of a single run there is nothing to sum up. Raises HarnessError where
+        no reports can be written: what was found is told all the same."""
         batch, repeats = self._batch, self._bounds.repeats
         if repeats or len(batch.series) > 1:
             from midsession.report.batch import BatchView, tell_batch
 
             view = BatchView(list(batch.series.values()), self._wanted.seed, repeats, batch.interrupted)
-            tell_batch(self._out, view, str(_write_reports(view, self._wanted.runs)))
+            try:
+                directory = str(_write_reports(view, self._wanted.runs))
+            except OSError as error:
+                tell_batch(self._out, view, "")
+                raise cannot_write(self._wanted.runs, error) from None
+            tell_batch(self._out, view, directory)
         return batch.exit_code
 
     def _tell(self, repetition: Repetition) -> None:

@@ -97,7 +97,8 @@ def repetition_line(repetition: Repetition, wide: int) -> Line:
 
 
 def tell_batch(out: Out, view: BatchView, directory: str) -> None:
-    """One line for each plan that was run (with its rate, where rates were asked for), where the reports are, sums."""
+    """One line for each plan that was run (with its rate, where rates were asked for), where the reports are (empty:
+    nowhere), sums."""
     out.print()
     wide = max((len(visible(one.plan)) for one in view.ran), default=0)
     for one in view.ran:
@@ -109,7 +110,8 @@ def tell_batch(out: Out, view: BatchView, directory: str) -> None:
             for word, text in [("first", _first(one)), ("run", bad.told.directory), ("again", bad.told.replay)]:
                 if text:
                     out.print(line((f"    {word:<7}", "dim"), visible(text)))
-    out.print(line(("  batch  ", "dim"), visible(directory)))
+    if directory:
+        out.print(line(("  batch  ", "dim"), visible(directory)))
     out.print(line((view.sums, "bold")))
 
 
