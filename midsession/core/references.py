@@ -25,10 +25,12 @@ from midsession.core.loader import Node
 from midsession.core.record import Event
 from midsession.core.refers import Kind, references_of
 from midsession.core.scenario import MAX_CLIENTS, OWN_VERBS, Language, When
-from midsession.core.whose import OF_AGENTS, OF_CLIENTS, OF_PROGRAMS, OF_SERVERS, Writer
+from midsession.core.whose import OF_AGENTS, OF_CLIENTS, OF_PROGRAMS, OF_SERVERS, WRITERS, Writer
 from midsession.core.wrong import did_you_mean, quoted
 from midsession.errors import Place, Problem
 
+_FOREIGN = ("command", "image", "compose")
+"""The kinds of services that write no records of their own."""
 RESERVED = ("all", "conductor")
 FLEETS = "client"
 """Testbeds call the hosts that play scripted clients `client-1`, `client-2`, …"""
@@ -355,6 +357,12 @@ class _References:
         if word not in {e.value for e in Event}:
             return
         subject = _text(mapping.get("of")) or _text(mapping.get("every"))
+        if subject is None and WRITERS[Event(word)] == {"server"} and self._are_all_foreign():
+            message = f"no service here is a reference server, so there is no '{word}'"
+            remedy = "ask for what its clients see, or what it writes (`line`)"
+            node = mapping.get("event") or mapping.get("meets")
+            assert node is not None
+            self._wrong("impossible-event", message, node.place, remedy)
         kinds = fields_of(Event(word), self._writer(subject) if subject else None)
         way = mapping.get("as")
         if way is not None:
@@ -362,6 +370,10 @@ class _References:
         where = mapping.get("where")
         for key, node in where.items() if where else ():
             self._field(word, key, node, kinds)
+
+    def _are_all_foreign(self) -> bool:
+        """Whether each service is somebody else's program."""
+        return all(any(service.get(key) for key in _FOREIGN) for service in self._services.values())
 
     def _field(self, event: str, key: str, node: Node, kinds: Mapping[str, Any]) -> None:
         if key not in kinds:
@@ -382,7 +394,10 @@ class _References:
         what, possible = self._possible(name)
         if event not in possible:
             remedy = f"it can have {', '.join(sorted(possible))}"
-            self._wrong("impossible-event", f"the {what} '{name}' never has the event '{event}'", node.place, remedy)
+            message = f"the {what} '{name}' never has the event '{event}'"
+            if name in self._services and event in OF_SERVERS:
+                message = f"'{name}' is not a reference server, so it has no '{event}'"
+            self._wrong("impossible-event", message, node.place, remedy)
 
     def _writer(self, name: str) -> Writer | None:
         """Who writes the records of what a service or a client does; None for a name that is nobody's."""
@@ -401,7 +416,7 @@ class _References:
             return what, OF_PROGRAMS if group in self._foreign else OF_CLIENTS
         if self._services[name].get("reference"):
             return "service", OF_SERVERS | OF_AGENTS
-        return "service without records of its own", OF_AGENTS
+        return "service", OF_AGENTS
 
     def _mark(self, mapping: Node) -> None:
         """A mark that no script sets never comes."""

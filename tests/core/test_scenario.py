@@ -353,12 +353,23 @@ def test_of_a_foreign_program_only_what_its_agent_sees_can_be_asked(kind: str) -
         (problem,) = problems(asked)
         assert (problem.slug, problem.message) == (
             "impossible-event",
-            f"the service without records of its own 'server' never has the event '{event}'",
+            f"'server' is not a reference server, so it has no '{event}'",
         )
         waited = text.replace("when: {at: 1s}", f"when: {{event: {event}, of: server}}")
         assert [p.slug for p in problems(waited)] == ["impossible-event"]
     for event in ("exited", "line", "listening"):
         assert problems(text.replace("{event: protocol_error}", f"{{event: {event}, of: server}}")) == []
+
+
+def test_what_only_reference_servers_have_is_not_asked_where_there_is_none() -> None:
+    """Of nobody in particular neither: `never` would have no observer, `count` nothing to count."""
+    text = SMALL.replace("reference: reply", "command: [redis-server]")
+    for check in ("never: {event: accepted}", "count: {event: client_lost}\n    equals: 1"):
+        (problem,) = problems(text.replace("never: {event: protocol_error}", check))
+        assert problem.slug == "impossible-event"
+        assert problem.message.startswith("no service here is a reference server, so there is no '")
+        assert problems(SMALL.replace("never: {event: protocol_error}", check)) == []
+    assert problems(text.replace("never: {event: protocol_error}", "never: {event: received}")) == []
 
 
 def test_two_steps_of_one_name_are_told_before_and_instead_of_a_circle() -> None:
