@@ -296,7 +296,9 @@ class _References:
         if verb == "heal" and body.value != "all" and (name := self._refer("step", body)):
             step = next(step for step in self._steps if step.id == name)
             if step.verbs and not set(step.verbs) & self._language.healable:
-                self._wrong("not-healable", f"the step '{name}' does what does not heal", body.place)
+                able = [step.id for step in self._steps if set(step.verbs) & self._language.healable]
+                remedy = f"what heals: {', '.join(able or sorted(self._language.healable))}"
+                self._wrong("not-healable", f"the step '{name}' does what does not heal", body.place, remedy)
 
     def _trigger(self, step: _Step, when: Node) -> None:
         keys = dict(when.items())

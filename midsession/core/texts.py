@@ -16,6 +16,7 @@ from midsession.core.wrong import Wrong, quoted
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
 NAME_PATTERN = "^[a-z][a-z0-9_-]{0,39}$"
+_FILE_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 def name(value: str) -> str:
@@ -87,6 +88,13 @@ def compose_path(value: str) -> str:
         raise Wrong(wrong.slug, wrong.message, remedy) from None
 
 
+def _file_name(value: str) -> str:
+    if re.fullmatch(_FILE_NAME, value) is None:
+        remedy = "put it beside the scenario under a name of letters, digits, '.', '_' and '-', a letter or digit first"
+        raise Wrong("bad-value", f"{quoted(value)} cannot be copied to a host under that name", remedy)
+    return value
+
+
 def _address(value: str) -> str:
     host, colon, port = value.rpartition(":")
     if not colon or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
@@ -108,7 +116,12 @@ Line = Annotated[str, MAX_TEXT, AfterValidator(_one_line), AfterValidator(_templ
 Regex = Annotated[str, Field(max_length=4096), AfterValidator(_regex)]
 Hex = Annotated[str, Field(max_length=2 * MAX_PAYLOAD_BYTES), AfterValidator(_hex)]
 Base64 = Annotated[str, Field(max_length=2 * MAX_PAYLOAD_BYTES), AfterValidator(_base64)]
-FileName = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+FileName = Annotated[
+    str,
+    Field(max_length=100),
+    AfterValidator(_file_name),
+    WithJsonSchema({"type": "string", "maxLength": 100, "pattern": f"^{_FILE_NAME}$"}),
+]
 """The name of a file beside the scenario."""
 
 InnerPath = Annotated[str, Field(max_length=1024), AfterValidator(inner_path)]

@@ -99,6 +99,9 @@ def rate(value: object) -> int:
 
 def share(value: object) -> float:
     """`5%` → 0.05; 0% to 100%. Raises Wrong."""
+    if isinstance(value, float) and 1e-4 <= value <= 1:
+        remedy = f"write {100 * value:g}%, or {value:g}% if you mean that"
+        raise Wrong("missing-unit", f"the percentage {quoted(value)} has no unit", remedy)
     part = float(_quantity(value, {"%": Decimal("0.01")}, "percentage", "5%, 0.5%"))
     if part > 1:
         raise Wrong("out-of-range", f"{quoted(value)} is more than 100%")

@@ -335,6 +335,33 @@ def test_a_compose_file_elsewhere_can_be_included() -> None:
     assert "that says include: ['../compose.yaml']" in problem.remedy
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "kill: server",
+            "loss: {target: server, rate: 0.2}",
+            "the percentage 0.2 has no unit; write 20%, or 0.2% if you mean that  [missing-unit]",
+        ),
+        (
+            "kill: server",
+            "kill: server\n  - {id: cut, when: {at: 2s}, pause: server}\n  - {when: {at: 3s}, heal: crash}",
+            "the step 'crash' does what does not heal; what heals: cut  [not-healable]",
+        ),
+        (
+            "reference: reply",
+            "command: [x], files: ['sr v.py']",
+            "'sr v.py' cannot be copied to a host under that name; put it beside the scenario under a name of letters, "
+            "digits, '.', '_' and '-', a letter or digit first  [bad-value]",
+        ),
+    ],
+)
+def test_a_remedy_fits_what_was_meant(old: str, new: str, said: str) -> None:
+    """What to write in its place, in the words of the language."""
+    (problem,) = problems(SMALL.replace(old, new, 1))
+    assert str(problem).partition("\n")[0].partition(": ")[2] == said
+
+
 def test_two_services_are_not_one_program() -> None:
     """The second to name a Compose service is told of the first."""
     one = "{compose: {file: c.yml, service: db}, port: 4001}"

@@ -61,8 +61,8 @@ class Program(Model):
     env: Annotated[dict[str, Argument], Field(max_length=1000)] = Field(default={})
     """Environment variables."""
     files: Annotated[list[FileName], Field(max_length=20)] = Field(default=[])
-    """UTF-8 files beside the scenario that are copied to the host. A word of the command that names one becomes
-    its path there."""
+    """UTF-8 files beside the scenario that are copied to the host; their names are of letters, digits, `.`, `_` and
+    `-`, a letter or digit first. A word of the command that names one becomes its path there."""
     cwd: InnerPath | None = None
     """The folder in which a command runs, in the scenario's folder or below it; without it, where Midsession was called
     on a host that has this machine's files, and its container's own folder on any other."""
