@@ -19,14 +19,13 @@ from client.fleet import Fleet, Sink
 from client.hand import HandFleet, HandPlayer, Wish, play
 from client.journal import Account, NoLog, complain, say
 from client.orders import Lines
-from midsession.core.job import READY_LINE, Job, Order, decode_job, decode_order
+from midsession.core.job import READY_LINE, SPARE_DESCRIPTORS, Job, Order, decode_job, decode_order
 from midsession.core.pulse import BEAT_S, Pulse
 from midsession.errors import HarnessError, MidsessionError
 from midsession.hostside import open_event_file, raise_descriptor_limit, rarely_pause
 from midsession.streams import open_closed
 
 _A_DAY_S = 86400
-_SPARE_DESCRIPTORS = 64  # the log, the loop's own, resolvers
 _EPILOG = """\
 by hand:      python -m client 127.0.0.1:4000 --say "Hi 👋"
               Lines that you type are written to the server; Ctrl-D ends. What the server says is shown as
@@ -204,7 +203,7 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 
 def _room_for(clients: int) -> bool:
     """Raise the soft limit of descriptors to the hard one, and say what is missing if that is too few."""
-    needed = clients + _SPARE_DESCRIPTORS
+    needed = clients + SPARE_DESCRIPTORS
     hard = raise_descriptor_limit()
     if hard != resource.RLIM_INFINITY and needed > hard:
         complain(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 from contextlib import suppress
+from errno import EMFILE
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,7 +66,7 @@ def carry_out() -> int:
     """The command line, as the program; its exit code. What a user can mend is said in a line or two, without a
     traceback."""
     open_outlets()
-    from midsession.errors import MidsessionError
+    from midsession.errors import MidsessionError, few_files
 
     try:
         app()
@@ -75,8 +76,9 @@ def carry_out() -> int:
         _complain(str(error))
         return error.exit_code
     except OSError as error:
-        _complain(str(error))
-        return ERROR
+        lacks = few_files(str(error.strerror)) if error.errno == EMFILE else None
+        _complain(str(lacks or error))
+        return lacks.exit_code if lacks else ERROR
     except SystemExit as left:
         return _TYPERS.get(left.code, ERROR) if left.code is None or isinstance(left.code, int) else ERROR
     except Exception:  # noqa: BLE001 - whatever it is, it is ours, and must not be taken for a broken promise

@@ -87,6 +87,11 @@ class EnvironmentLacks(MidsessionError):
         super().__init__(f"{missing}; {remedy}  [{slug}]")
 
 
+def few_files(seen: str, needed: int = 1024) -> EnvironmentLacks:
+    """A process may not have as many files open as it must."""
+    return EnvironmentLacks(seen, f"allow more: ulimit -n {needed}", "open-files")
+
+
 class HarnessError(MidsessionError):
     """A part of the harness failed while a run was under way; the run cannot be trusted."""
 

@@ -186,6 +186,29 @@ def test_a_folder_that_may_not_be_written_wants_no_space(error: str, remedy: str
     assert said == f"runs cannot be written: …; {remedy} with --runs  [run-directory]"
 
 
+def allowed(files: int, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a lesson where no process may have more files open."""
+    few = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"]
+    return perform(ROOT / "scenarios/lesson/both-directions-at-once.scenario.yaml", folder / str(files), *few)
+
+
+@pytest.mark.parametrize("files", [20, 64])
+def test_too_few_open_files_are_told_before_the_run_with_the_number_that_does(tmp_path: Path, files: int) -> None:
+    """As many as the message says are enough."""
+    done = allowed(files, tmp_path)
+    assert done.returncode == 10, done.stdout + done.stderr
+    [enough] = re.findall(rf"and may have {files}; allow more: ulimit -n (\d+)  \[open-files\]", done.stderr)
+    again = allowed(int(enough), tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_too_few_open_files_for_any_run_are_told_so(tmp_path: Path) -> None:
+    """Before the plan's own number can be known."""
+    done = allowed(8, tmp_path)
+    assert done.returncode == 10
+    assert "Too many open files; allow more: ulimit -n 1024  [open-files]" in done.stderr
+
+
 def test_a_client_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
     """As with a service: which client, why, and what to mend."""
     path = scenario(tmp_path, [sys.executable, "-m", "http.server", "4000"])

@@ -6,6 +6,8 @@ import msgspec
 
 from midsession.core.plan import GroupPlan
 
+SPARE_DESCRIPTORS = 64
+"""What a fleet may have open besides one descriptor for each client: its log, the loop's own, resolvers."""
 READY_LINE = "fleet ready"
 """A fleet prints this line on its standard output once it has read its job and hears its standard input."""
 

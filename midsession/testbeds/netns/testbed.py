@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import resource
 import socket
 import sys
 from collections.abc import Awaitable, Mapping, Sequence
@@ -20,8 +21,9 @@ import msgspec
 
 from midsession.agent.network import nft
 from midsession.agent.protocol import Configure
+from midsession.core.job import SPARE_DESCRIPTORS
 from midsession.core.plan import CommandService, Plan, ReferenceService
-from midsession.errors import EnvironmentLacks, HarnessError
+from midsession.errors import EnvironmentLacks, HarnessError, few_files
 from midsession.faults import looked_up, needed_abilities
 from midsession.programs import programs_directory
 from midsession.testbeds import Inbox
@@ -44,6 +46,9 @@ _SPARE = 1026
 _UP_S = 10.0
 _DOWN_S = 5.0
 _CLIENTS_PER_FLEET = 8000  # a process may hold 20,000 descriptors at most on common machines (RLIMIT_NOFILE)
+
+_SPARE_FILES = 40
+"""What this process has open besides two ends for each host."""
 
 
 class NetnsTestbed:
@@ -78,9 +83,10 @@ class NetnsTestbed:
     async def open(self, plan: Plan, run: str, directory: Path, inbox: Inbox) -> None:
         """Fork a world with a host for every service, client program and fleet of the plan."""
         _refuse_foreign(plan)
+        hosts = _hosts_of(plan)
+        _require_files(plan, len(hosts))
         if self._warm is None:
             self._warm = take()
-        hosts = _hosts_of(plan)
         streams = await self._fork_world(plan, hosts, directory)
         made = await asyncio.gather(*(_meet(h, stream, inbox) for h, stream in zip(hosts, streams, strict=True)))
         self.services, self.foreign, self.fleets = by_role(plan, made)
@@ -173,6 +179,19 @@ def _hosts_of(plan: Plan) -> list[HostOrder]:
         HostOrder(name, service, str(NETWORK[n + 2]), str(NETWORK[n + _SPARE]), name in asked_for)
         for n, (name, service) in enumerate(roles)
     ]
+
+
+def _require_files(plan: Plan, hosts: int) -> None:
+    """Each process may have as many files open as it needs: ours, one for each host; fleets, which go up to the hard
+    limit, one for each client. Raises EnvironmentLacks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    clients = [len(group.clients) for group in plan.scripted if group.clients]
+    of_fleets = max((-(-n // -(-n // _CLIENTS_PER_FLEET)) + SPARE_DESCRIPTORS for n in clients), default=0)
+    ours = _SPARE_FILES + 2 * hosts
+    for needed, allowed in ((ours, soft), (of_fleets, hard)):
+        if needed > allowed != resource.RLIM_INFINITY:
+            seen = f"a process of this run needs {needed} open files, and may have {allowed}"
+            raise few_files(seen, max(ours, of_fleets))
 
 
 async def _meet(host: HostOrder, stream: socket.socket, inbox: Inbox) -> AgentHost:
