@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from midsession.core.history import History
 from midsession.core.record import Event, Record
 from midsession.core.verdict import Finding, Status
-from midsession.report.text import duration, phrase, visible
+from midsession.report.text import duration, instant, phrase, visible
 
 WITNESSES = 5
 AROUND = 4
@@ -130,7 +131,7 @@ class _Surroundings:
         found = [self._about(_whose(w), key_of(w)) for w in finding.witnesses if w.client]
         found += [self._about(o, None) for o in silent[:WITNESSES]]
         found += [self._about(_whose(w), key_of(w)) for w in finding.witnesses if not w.client]
-        return [e for e in found if e.entries][:WITNESSES]
+        return _told_apart([e for e in found if e.entries][:WITNESSES])
 
     def _about(self, whose: str, key: str | None) -> Evidence:
         stream = self._streams.get(whose, [])
@@ -143,6 +144,17 @@ class _Surroundings:
     def _brief(self, record: Record, chosen: bool = False) -> Entry:
         shown = entry(record, self._zero_ns, chosen)
         return replace(shown, text=visible(shown.text, _PHRASE))
+
+
+def _told_apart(found: list[Evidence]) -> list[Evidence]:
+    """Several of one client or host have the instants of their witnesses in their titles."""
+    titles = Counter(evidence.title for evidence in found)
+    return [_with_instant(evidence) if titles[evidence.title] > 1 else evidence for evidence in found]
+
+
+def _with_instant(evidence: Evidence) -> Evidence:
+    chosen = [instant(e.t_ns).strip() for e in evidence.entries if e.chosen]
+    return replace(evidence, title=", at ".join([evidence.title, *chosen]))
 
 
 def _whose(record: Record) -> str:

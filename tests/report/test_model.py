@@ -96,6 +96,18 @@ def test_findings_come_worst_first_with_the_records_around_their_witnesses() -> 
     assert "done" in {e.event for e in silent.entries}
 
 
+def test_several_records_of_one_client_are_told_apart_by_their_instants() -> None:
+    """Else each excerpt of a finding has the same title; one alone needs none."""
+    w = World(talkers=2)
+    w.client("talkers-1").connects(0.25).loses(0.5).connects(0.75).loses(1.0)
+    w.client("talkers-2").connects(0.25).loses(0.5)
+    history = w.history()
+    finding = Finding(check="c", status=Status.FAIL, promise="p", seen="s", witnesses=[*history.events("lost")])
+    [shown] = view(history, Verdict.of([finding]), {}).findings
+    titles = sorted(e.title for e in shown.evidence)
+    assert titles == ["around talkers-1, at 0.500 s", "around talkers-1, at 1.000 s", "around talkers-2"]
+
+
 def test_only_who_can_see_saw_something_last() -> None:
     """A finding may be about a step or a file: these are shown no records of 'theirs'."""
     w = World(talkers=1).step("crash", at=1.0, effective=False)
