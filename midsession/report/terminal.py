@@ -61,6 +61,8 @@ class Account:
         self._connected: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._told_ns, self._told = 0, ""
+        self._turned, self._turned_ns = False, -_TELL_AGAIN_NS
+        """Whether the last client came, or the last one went, and that is still to be told; when it was told before."""
         self._causes: dict[str, int] = {}
         self._first_hosts: dict[tuple[str, str], str] = {}
         """Where a step was injected, or healed, first."""
@@ -104,7 +106,10 @@ class Account:
             news = record.event == Event.TRIGGERED and record.t_ns - self._told_ns > _TELL_AGAIN_NS
             self._tell_counts(record.t_ns, always=news)
             tell(self, record)
-        self._tell_counts(record.t_ns)
+        turned = self._turned and record.t_ns - self._turned_ns >= _TELL_AGAIN_NS
+        if turned:
+            self._turned, self._turned_ns = False, record.t_ns
+        self._tell_counts(record.t_ns, always=turned)
 
     # --- counters ---
 
@@ -117,7 +122,7 @@ class Account:
         if record.event in _COUNTED or record.event == Event.EXITED:
             self._counts[record.event] += 1
         if before != len(self._connected) and len(self._connected) in (0, self._sessions):
-            self._tell_counts(record.t_ns, always=True)
+            self._turned = True
 
     def _counters(self) -> str:
         parts = [f"{len(self._connected):,} of {self._sessions:,} connected"] if self._sessions else []

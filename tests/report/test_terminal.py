@@ -7,12 +7,14 @@ import io
 import pytest
 
 from midsession.core.history import History
+from midsession.core.record import Event, Record
 from midsession.report import terminal
 from midsession.report.batch import tell_batch
 from midsession.report.model import view
 from tests.report.batches import batch
 from tests.report.crowd import INFO, crowd, verdict_on
 
+SECOND = 1_000_000_000
 ALL_BYTES = "".join(map(chr, range(256))) + "\u202e\u2066\u200b\x1b]0;title\x07[bold red]"
 
 
@@ -76,6 +78,21 @@ def test_what_proves_a_step_is_told_with_the_step_alone() -> None:
     assert sum("took effect after 1.20 ms: server exited" in line for line in lines) == 1
     assert [line for line in lines if "server       exited" in line] == []
     assert sum("server       listening" in line for line in lines) == 2
+
+
+def test_a_crowd_that_comes_and_goes_one_by_one_is_told_now_and_then() -> None:
+    """None, one, none of them is connected, a hundred times in half a second: not each change is told."""
+    out, plan = io.StringIO(), crowd(100).plan
+    name = next(iter(plan.clients))
+    with terminal.Account(terminal.console(out), plan, "netns") as account:
+        account.hear(Record(Event.BEGUN, 1, SECOND))
+        for n in range(100):
+            for event in (Event.CONNECTED, Event.DONE):
+                account.hear(Record(event, n, SECOND + n * 5_000_000, name))
+        account.hear(Record(Event.ENDED, 2, 2 * SECOND, fields={"why": "done"}))
+    told = [line for line in out.getvalue().splitlines() if "  clients  " in line]
+    assert 5 <= len(told) <= 12
+    assert told[-1].endswith("100 done")
 
 
 def test_findings_and_verdict_come_last_with_seed_and_replay() -> None:
