@@ -28,6 +28,9 @@ class Kill(Fault):
     dies of a signal that it was not sent, or says so by the code 128 + n, has crashed by itself, whatever it was sent
     before. Once the program has ended by anything else, the fault fails, as it does with no program running.
 
+    The program of an image is PID 1 of its container. Of signals other than KILL the kernel gives PID 1 only those for
+    which it has a handler (pid_namespaces(7)): a `TERM` that it does not handle does nothing, and has no witness.
+
     A client group is killed as a whole: the programs that play it. Nobody knows how its sessions would have gone on,
     so each client's outcome is `info`, with this step as the reason; that alone makes no run inconclusive.
     """
