@@ -43,9 +43,11 @@ _HOOKS = {"to": ("ingress", "dst", "src"), "from": ("egress", "src", "dst")}
 
 @dataclass(frozen=True, slots=True)
 class _Shaped:
-    """An impairment in force: its interface for each direction, the filters that lead there, how it is proven."""
+    """An impairment in force: on which link, its interface for each direction, the filters that lead there, how it is
+    proven."""
 
     ask: Impair
+    link: str
     devices: dict[str, str]
     preference: int
     proof: Callable[[dict[str, int]], bool]
@@ -75,7 +77,7 @@ class Shaping:
         self._refuse_second(ask)
         link, number = interface_of(ask.own), next(self._numbers)
         directions = ["to", "from"] if ask.direction == "both" else [ask.direction]
-        shaped = _Shaped(ask, {d: f"ms{number}{d}" for d in directions}, number, proof, now_ns())
+        shaped = _Shaped(ask, link, {d: f"ms{number}{d}" for d in directions}, number, proof, now_ns())
         _ip(*(line for d in shaped.devices.values() for line in (f"link add {d} type ifb", f"link set {d} up")))
         _tc(
             *([f"qdisc add dev {link} clsact"] if link not in self._hooked else []),
@@ -94,8 +96,8 @@ class Shaping:
             self._looks.pop(fault).cancel()
         shaped = self._ended[fault]
         if fault not in self._unhooked:
-            link, number = interface_of(shaped.ask.own), shaped.preference
-            _tc(*(f"filter del dev {link} {_HOOKS[direction][0]} pref {number}" for direction in shaped.devices))
+            hooks = [_HOOKS[direction][0] for direction in shaped.devices]
+            _tc(*(f"filter del dev {shaped.link} {hook} pref {shaped.preference}" for hook in hooks))
             self._unhooked.add(fault)
         counts = _counts(shaped.devices.values())
         self._draining.update(shaped.devices.values())
@@ -105,9 +107,8 @@ class Shaping:
     def remains_of(self, fault: str) -> str:
         """Asks the kernel for filters that lead there: what they do not lead there passes."""
         shaped = self._ended[fault]
-        link = interface_of(shaped.ask.own)
         hooks = [_HOOKS[direction][0] for direction in shaped.devices]
-        shown = [tool.run(["tc", "-j", "filter", "show", "dev", link, hook]) for hook in hooks]
+        shown = [tool.run(["tc", "-j", "filter", "show", "dev", shaped.link, hook]) for hook in hooks]
         found = [item for listed in shown for item in json.loads(listed)]
         return "packets are still led through it" if shaped.preference in [f.get("pref") for f in found] else ""
 
