@@ -21,7 +21,7 @@ class Count(Check):
     With `each`, that many times for every client of the group `of` that was in a session in that window. Too many is a
     failure; too few, or not too many, is believed only of whole logs and known outcomes, with at least one observer
     that gave a sign of life (of what only a connection can meet: that had one). Too many is inconclusive when it is not
-    without those that a stall explains (as with `never`); too few, when the hosts stood still (`stalled`) for a tenth
+    without those that a stall explains (as with `never`); too few, when the hosts stood still (`stalled`) for a quarter
     or more of the time until the sessions were over, or of the time in which one of them came to a bad end.
     """
 

@@ -40,7 +40,7 @@ class Every(Check):
     Nothing in scope, or a client of whom the logs cannot tell, is inconclusive; a client that met nothing in time, or
     ended without meeting it, is a failure. One that met it too late, but by no more than the hosts stood still in that
     time (`stalled`), is inconclusive: they were too slow to tell. So is one that never met it when, without the time in
-    which they stood still, it was not watched for as long as `within`, and that was a tenth or more of the time from
+    which they stood still, it was not watched for as long as `within`, and that was a quarter or more of the time from
     `since` to its end (or of the time in which its session came to a bad end, as with `never`).
     """
 

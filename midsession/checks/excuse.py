@@ -2,7 +2,7 @@
 
 A stall of the fleet makes clients late, and one of the conductor makes steps late: clients may then run out of attempts
 because their server was started again too late. So a stall counts for as long as the trial lasted that went wrong, and
-only where it is a tenth of that time or more.
+only where it is a quarter of that time or more.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from midsession.core.history import History
 from midsession.core.record import Event, Record
 
-SHARE = 10
+SHARE = 4
 """One in so many: the part of a time for which the hosts stand still at least where that explains anything."""
 
 _CAUSES = frozenset({Event.LOST, Event.GAVE_UP, Event.PROTOCOL_ERROR})
@@ -19,7 +19,7 @@ _WELL = frozenset({Event.CONNECTED, Event.RECEIVED, Event.REPLIED})
 
 
 def stalled_ns(history: History, from_ns: int, to_ns: int) -> int:
-    """How long the hosts stood still between two instants, where that is a tenth of the time or more; else 0."""
+    """How long the hosts stood still between two instants, where that is a quarter of the time or more; else 0."""
     stalled = history.stalled_ns(from_ns, to_ns)
     return stalled if stalled * SHARE >= to_ns - from_ns else 0
 

@@ -35,7 +35,7 @@ class Latency(Check):
     one. A client of whom the logs cannot tell all makes it inconclusive, unless the slowest reply seen is over the
     limit of `max`. Time in which the hosts stood still (`stalled`) may not be a reply's own: a limit that is kept
     without it and broken with it is inconclusive; so is one that is broken only by what did not come in a time of which
-    that was a tenth or more.
+    that was a quarter or more.
     """
 
     kind: ClassVar[str] = "latency"

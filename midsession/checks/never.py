@@ -22,7 +22,7 @@ class Never(Check):
     connection can meet, only somebody who had a connection open in the window gives a sign of life; of what only a
     program can meet (`line`, `exited`, …), only client programs that had not exited before it.
 
-    It is no proof when the hosts, or the conductor, stood still (`stalled`) for a tenth or more of the time in which it
+    It is no proof when the hosts or the conductor stood still (`stalled`) for a quarter or more of the time in which it
     came about: of a `protocol_error` because nothing came in time, that time; of a client that gave up, or an attempt
     in vain, the time since its connection was lost; of a connection that was lost, the time since anything was last
     heard on it. Where that holds for each such record, it is inconclusive.

@@ -33,7 +33,7 @@ class Recovery(Check):
     connection that it had at that instant and then lost is no recovery. A client whose session ended without
     recovering counts as one that took for ever. One of whom the logs cannot tell may have taken any time: it makes
     the finding inconclusive where that decides; so does time in which the hosts stood still (`stalled`), and a client
-    that never recovered while they stood still for a tenth or more of the time until its session ended.
+    that never recovered while they stood still for a quarter or more of the time until its session ended.
     """
 
     kind: ClassVar[str] = "recovery"
