@@ -381,10 +381,11 @@ class _References:
         if key not in kinds:
             remedy = did_you_mean(key, kinds) or f"it has {', '.join(kinds) or 'none'}"
             self._wrong("unknown-field", f"'{event}' has no field {quoted(key)}", node.place, remedy)
-        elif isinstance(node.value, str | int | float | bool) and not can_be(kinds[key], node.value):
+        elif node.value is not None and not can_be(kinds[key], node.value):
             words = known_words(kinds[key])
             remedy = f"it can be {', '.join(words)}" if words else f"it is {NOUNS[kinds[key]]}"
-            message = f"the field '{key}' of '{event}' is never {quoted(str(node.value))}"
+            said = str(node.value) if isinstance(node.value, str | int | float | bool) else node.value
+            message = f"the field '{key}' of '{event}' is never {quoted(said)}"
             self._wrong("impossible-value", message, node.place, remedy)
 
     def _subject(self, mapping: Mapping[str, Node] | Node, name: str | None, key: str) -> None:

@@ -178,10 +178,12 @@ def test_a_false_scenario_fails_and_names_who_saw_what(project: Project) -> None
 def test_a_typo_exits_4_with_place_and_remedy(project: Project) -> None:
     """Nothing is run; the place and the word that was meant are said."""
     scenario = project.directory / "typo.scenario.yaml"
-    scenario.write_text(KILL.read_text().replace("    kill: server", "    kil: server"))
+    text = KILL.read_text().replace("    kill: server", "    kil: server")
+    scenario.write_text(text)
     done = project.up(scenario)
     assert done.returncode == 4, done.stdout + done.stderr
-    assert "scenarios/typo.scenario.yaml:32:5: unknown" in done.stdout + done.stderr
+    line = text.splitlines().index("    kil: server") + 1
+    assert f"scenarios/typo.scenario.yaml:{line}:5: unknown" in done.stdout + done.stderr
     assert "did you mean 'kill'" in done.stdout + done.stderr
     assert not list((project.directory / "runs").iterdir())
 

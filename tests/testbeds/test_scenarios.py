@@ -84,6 +84,8 @@ UNSEEN = {
     "midsession/agent/network/filter.py": {(Event.INJECTED, "cut")},
     "midsession/agent/network/queueing.py": {(Event.HEALED, "overrun"), (Event.HEALED, "unsent")},
     "midsession/agent/network/stages.py": {(Event.WITNESSED, "bursts"), (Event.HEALED, "bursts")},
+    "midsession/agent/blow.py": {(Event.EXITED, "maybe")},
+    "midsession/agent/output.py": {(Event.LINE, "cut")},
     "midsession/agent/program.py": {(Event.EXITED, "left")},
     "midsession/core/pulse.py": {(Event.STALLED, "for_ns")},
     "midsession/core/session/expecting.py": {(Event.PROTOCOL_ERROR, key) for key in FIELDS[Event.PROTOCOL_ERROR]},
