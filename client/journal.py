@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from midsession.core.showable import showable
 from midsession.streams import ERRORS, OUTPUT, write_line
 
 ACCOUNT_LINES = 60
@@ -13,12 +14,12 @@ ACCOUNT_LINES = 60
 
 def say(text: str) -> None:
     """One line on stdout."""
-    write_line(OUTPUT, text)
+    write_line(OUTPUT, showable(text))
 
 
 def complain(text: str) -> None:
     """One line on stderr."""
-    write_line(ERRORS, f"client: {text}")
+    write_line(ERRORS, showable(f"client: {text}"))
 
 
 class NoLog:

@@ -1,12 +1,13 @@
 """The standard streams of our programs. They may be closed, full, or have no reader: none of that ends a program, for
-what it says there is for people, and what it found out is elsewhere (in records, in its exit code)."""
+what it says there is for people, and what it found out is elsewhere (in records, in its exit code).
+
+Imports next to nothing: a command opens its closed streams before it imports anything else.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-
-from midsession.core.showable import showable
 
 OUTPUT, ERRORS = 1, 2
 
@@ -22,8 +23,9 @@ def open_closed() -> None:
 
 
 def write_line(stream: int, text: str) -> None:
-    """Write a line at once, in UTF-8 whatever the locale says. What the stream does not take is dropped."""
-    line = showable(text).encode() + b"\n"
+    """Write a line that may be shown at once, in UTF-8 whatever the locale says. What the stream does not take is
+    dropped."""
+    line = text.encode() + b"\n"
     with contextlib.suppress(OSError):
         while line:
             line = line[os.write(stream, line) :]

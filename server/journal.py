@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from midsession.core.record import Event, Log
+from midsession.core.showable import showable
 from midsession.streams import ERRORS, OUTPUT, write_line
 
 LINES_PER_SECOND = 200
@@ -44,12 +45,12 @@ class Screen:
 
 def show(text: str) -> None:
     """One line on stdout."""
-    write_line(OUTPUT, text)
+    write_line(OUTPUT, showable(text))
 
 
 def complain(text: str) -> None:
     """One line on stderr."""
-    write_line(ERRORS, f"server: {text}")
+    write_line(ERRORS, showable(f"server: {text}"))
 
 
 class Records:
