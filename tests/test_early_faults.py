@@ -101,10 +101,11 @@ def test_a_service_that_does_not_come_up_says_why(tmp_path: Path, argv: list[str
 
 
 def test_a_service_runs_in_its_folder_wherever_that_is(tmp_path: Path) -> None:
-    """Also in /tmp, which is each host's own, and though the run was started somewhere else."""
+    """Also in /tmp, which is each host's own, and though the run was started somewhere else. (Its client ends with its
+    connection, and that with the server's process: nothing stops it before it has exited.)"""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/server.py").write_text(
-        "import socket, time\nsocket.create_server(('', 4000)).accept()[0].recv(1)"
+        "import os, socket\none = socket.create_server(('', 4000)).accept()[0]\none.recv(1)\nos._exit(0)"
     )
     path = scenario(tmp_path, [sys.executable, "server.py"], "    cwd: mine\n")
     path.write_text(path.read_text() + "  - exit: {service: server}\n    code: 0\n")
