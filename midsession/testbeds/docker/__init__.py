@@ -240,7 +240,7 @@ def _clients_wanted() -> int | None:
 
 def prune(project: str = "") -> Pruned:
     """Remove what runs of dead owners have left in the engine; or `project`, whoever owns it."""
-    engine, journal = Engine(), Journal()
+    journal, engine = Journal(), Engine()  # an engine that is not taken care of would be left open
     try:
         if not project:
             removed, problems = sweep(engine.api, engine.host, journal)
