@@ -36,12 +36,20 @@ class FakeContainer:
         self._ended = threading.Event()
         self._ended.set()
         self._ends: list[socket.socket] = []
+        self._sockets: list[socket.socket] = []
 
     def attach_socket(self, _container: str, params: dict[str, int]) -> socket.socket:
         assert not params["stdin"]
         here, there = socket.socketpair()
         self._ends.append(there)
+        self._sockets += [here, there]
         return here
+
+    def close(self) -> None:
+        """Nothing runs any more, and nobody waits for it or hears it."""
+        self._ended.set()
+        for one in self._sockets:
+            one.close()
 
     def start(self, _container: str) -> None:
         with self._lock:
@@ -117,6 +125,7 @@ async def host(api: Any, agent: Any, folder: Path) -> AsyncIterator[ContainerHos
         yield made
     finally:
         made.close()
+        api.close()
 
 
 def test_of_two_starts_at_once_one_is_refused(tmp_path: Path) -> None:
