@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
@@ -111,7 +112,11 @@ def _module(path: Path) -> Any:
     spec = spec_from_loader(loader.name, loader)
     assert spec is not None
     module = module_from_spec(spec)
-    loader.exec_module(module)
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # of what it imports
+    try:
+        loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = kept
     return module
 
 

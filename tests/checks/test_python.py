@@ -123,6 +123,17 @@ def test_without_the_file_nobody_can_tell(tmp_path: Path) -> None:
     assert "judge the run where its scenario is" in finding.seen
 
 
+def test_no_bytecode_is_left_of_the_file_or_of_what_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Python was told about it before, which holds again afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (tmp_path / "beside_a_check.py").write_text("YES = True\n")
+    (tmp_path / "promises.py").write_text("import beside_a_check\n\ndef holds(history): return beside_a_check.YES\n")
+    assert told(talk(), "holds", tmp_path).status is Status.PASS
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside_a_check.py", "promises.py"]
+    assert sys.dont_write_bytecode is False
+
+
 def test_a_link_out_of_the_folder_is_followed_by_no_judge(tmp_path: Path) -> None:
     """I4, also for plans that no loader has seen."""
     (tmp_path / "promises.py").symlink_to(PROMISES / "promises.py")
