@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import sys
 from contextlib import suppress
-from errno import EMFILE
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,7 +65,7 @@ def carry_out() -> int:
     """The command line, as the program; its exit code. What a user can mend is said in a line or two, without a
     traceback."""
     open_outlets()
-    from midsession.errors import MidsessionError, few_files
+    from midsession.errors import MidsessionError, lacks_files
 
     try:
         app()
@@ -76,7 +75,7 @@ def carry_out() -> int:
         _complain(str(error))
         return error.exit_code
     except OSError as error:
-        lacks = few_files(str(error.strerror)) if error.errno == EMFILE else None
+        lacks = lacks_files(error)
         _complain(str(lacks or error))
         return lacks.exit_code if lacks else ERROR
     except SystemExit as left:

@@ -11,6 +11,7 @@ Every error carries a slug; each slug is a heading in `docs/errors.md`, and a te
 from __future__ import annotations
 
 from dataclasses import dataclass
+from errno import EMFILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,11 @@ class EnvironmentLacks(MidsessionError):
 def few_files(seen: str, needed: int = 1024) -> EnvironmentLacks:
     """A process may not have as many files open as it must."""
     return EnvironmentLacks(seen, f"allow more: ulimit -n {needed}", "open-files")
+
+
+def lacks_files(error: OSError) -> EnvironmentLacks | None:
+    """What an error lacks that says so (EMFILE); None for any other."""
+    return few_files(str(error.strerror)) if error.errno == EMFILE else None
 
 
 class HarnessError(MidsessionError):

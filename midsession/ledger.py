@@ -22,7 +22,7 @@ from midsession import __version__
 from midsession.agent.procfs import own_clock
 from midsession.core.plan import Plan
 from midsession.core.record import Event, Header, Log, Record, event_file_name
-from midsession.errors import HarnessError, MidsessionError, few_files
+from midsession.errors import HarnessError, MidsessionError, lacks_files
 
 CONDUCTOR = "conductor"
 
@@ -56,8 +56,8 @@ _REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a w
 
 def cannot_write(directory: Path, error: OSError) -> MidsessionError:
     """What is said when a run directory takes no more."""
-    if error.errno == errno.EMFILE:
-        return few_files(str(error.strerror))
+    if (lacks := lacks_files(error)) is not None:
+        return lacks
     remedy = _REMEDIES.get(error.errno or 0, "name another folder with --runs")
     return HarnessError(f"{directory} cannot be written: {error.strerror or error}; {remedy}", "run-directory")
 

@@ -10,13 +10,12 @@ import asyncio
 import io
 from collections import deque
 from dataclasses import dataclass, replace
-from errno import EMFILE
 
 from midsession.core.plan import Plan
 from midsession.core.record import Event, Record
 from midsession.core.verdict import Status
 from midsession.door import INTERRUPTED, Bench, Run
-from midsession.errors import EnvironmentLacks, MidsessionError, few_files
+from midsession.errors import EnvironmentLacks, MidsessionError, lacks_files
 from midsession.report.paint import Out
 from midsession.report.terminal import Account, console, tell_end
 from midsession.runner import Listener, RunResult
@@ -66,8 +65,8 @@ async def perform(bench: Bench, plan: Plan, out: Out) -> Told:
         word = LACKS if isinstance(error, EnvironmentLacks) else Status.ERROR
         return Told(word, error.exit_code, plan.seed, error=str(error))
     except OSError as error:
-        if error.errno == EMFILE:
-            return Told(LACKS, EnvironmentLacks.exit_code, plan.seed, error=str(few_files(str(error.strerror))))
+        if (lacks := lacks_files(error)) is not None:
+            return Told(LACKS, lacks.exit_code, plan.seed, error=str(lacks))
         return Told(Status.ERROR, MidsessionError.exit_code, plan.seed, error=str(error))
     tell_end(out, run.view, run.kept_in)
     return _told(run)
