@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from midsession.testbeds.netns.testbed import NetnsTestbed
 from midsession.testbeds.probe import EVERYWHERE
 from midsession.testbeds.registry import TESTBEDS, probes
 
+Put = Callable[..., None]
+
 
 @pytest.fixture(autouse=True)
 def _afresh() -> Iterator[None]:
@@ -21,6 +23,19 @@ def _afresh() -> Iterator[None]:
     yield
     for tried in (namespaces, packet_filter, packet_queue):
         tried.cache_clear()
+
+
+@pytest.fixture
+def put(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Put:
+    """Put scripts of these names before all tools, on a PATH such as ordinary users have."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    def put_there(**scripts: str) -> None:
+        for name, script in scripts.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / name).chmod(0o755)
+
+    return put_there
 
 
 def test_a_machine_without_tools_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -47,25 +62,17 @@ def test_tools_of_administrators_are_found_though_they_are_not_on_the_path(monke
     assert [found[what].ok for what in ("ip", "nft", "packet queue")] == [True] * 3
 
 
-def test_a_command_that_fails_or_hangs_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_command_that_fails_or_hangs_is_missing(put: Put) -> None:
     """An engine that does not answer is no engine; what it said is shown."""
-    docker = tmp_path / "docker"
-    docker.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
-    docker.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    put(docker="echo 'Cannot connect to the Docker daemon' >&2\nexit 1")
     found = {f.what: f for f in doctor.examine("compose")}
     assert not found["Docker Engine"].ok
     assert found["Docker Engine"].seen == "Cannot connect to the Docker daemon"
 
 
-def test_an_engine_that_refuses_this_user_need_not_be_installed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_engine_that_refuses_this_user_need_not_be_installed(put: Put) -> None:
     """Whoever may not open its socket is told so, and not to install what is there."""
-    docker = tmp_path / "docker"
-    docker.write_text("#!/bin/sh\necho 'permission denied while trying to connect to the Docker daemon' >&2\nexit 1\n")
-    docker.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    put(docker="echo 'permission denied while trying to connect to the Docker daemon' >&2\nexit 1")
     found = {f.what: f for f in doctor.examine("docker")}
     assert not found["Docker Engine"].ok
     assert "group" in found["Docker Engine"].remedy
@@ -75,31 +82,19 @@ def test_an_engine_that_refuses_this_user_need_not_be_installed(
         assert "make" not in found[what].remedy
 
 
-def test_images_are_made_where_there_is_a_makefile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_images_are_made_where_there_is_a_makefile(put: Put) -> None:
     """Whoever has installed the package stands elsewhere."""
-    docker = tmp_path / "docker"
-    docker.write_text('#!/bin/sh\n[ "$1" = version ] && echo 26.1.5\n')
-    docker.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    put(docker='[ "$1" = version ] && echo 26.1.5')
     found = {f.what: f for f in doctor.examine("docker")}
     assert found["Docker Engine"].ok
     assert found["agents' images"].remedy == "`make images` in a clone of Midsession"
     assert found["base image"].remedy == "`make base` in a clone of Midsession"
 
 
-def test_what_cannot_be_tried_without_namespaces_need_not_be_installed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_cannot_be_tried_without_namespaces_need_not_be_installed(put: Put) -> None:
     """Where they are forbidden that is what is told, by the doctor and by a run; not that a tool is missing."""
-    for name, text in (
-        ("unshare", "echo 'unshare: unshare failed: Operation not permitted' >&2; exit 1"),
-        ("iptables-restore", "exit 0"),
-        ("nft", "exit 0"),
-        ("tc", "exit 0"),
-    ):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    put(**dict.fromkeys(("iptables-restore", "nft", "tc"), "exit 0"))
+    put(unshare="echo 'unshare: unshare failed: Operation not permitted' >&2; exit 1")
     for tried in (namespaces, packet_filter, packet_queue):
         tried.cache_clear()
     found = {f.what: f for f in doctor.examine("netns")}
