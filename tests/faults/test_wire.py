@@ -104,8 +104,11 @@ def captured(loop: tuple[asyncio.Runner, NetnsTestbed], folder: Path, text: str)
     story, cure = history.steps["fault"], history.steps["cure"]
     assert story.injected is not None
     assert cure.instant_ns is not None, "the probe sees the fault, and it is healed"
-    before = [s for s in segments if s["t_ns"] < story.injected.fields["began_ns"]]
-    during = [s for s in segments if story.injected.t_ns < s["t_ns"] < cure.instant_ns]
+    began_ns = story.injected.fields["began_ns"]
+    # A signal may have had its effect before the call that sends it has returned; a rule is there when it has.
+    in_force_ns = began_ns if story.injected.fields["verb"] in ("kill", "stop") else story.injected.t_ns
+    before = [s for s in segments if s["t_ns"] < began_ns]
+    during = [s for s in segments if in_force_ns < s["t_ns"] < cure.instant_ns]
     assert len(before) >= 10, "the probe talks before anything breaks"
     return before, during
 
